@@ -1,0 +1,34 @@
+# The two commands of the README, and what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORK_DIR ?= runs/digits
+
+.PHONY: demo test test-slow lint format
+
+demo: $(VENV)/installed
+	$(BIN)/python -m tpu_scripts.iterate --recipe=digits --work_dir=$(WORK_DIR)
+
+test: lint
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed requirements-test.txt
+	$(BIN)/pip install --quiet --requirement requirements-test.txt
+	touch $@

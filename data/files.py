@@ -1,0 +1,57 @@
+"""Writing files so that a reader never sees half of one."""
+
+import contextlib
+import hashlib
+import json
+import os
+
+import tensorflow as tf
+
+TEMPORARY_SUFFIX = ".incomplete"
+
+
+def is_local(path: str) -> bool:
+    return "://" not in path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str):
+    """Yields a path to write to; renamed to `path` when the block succeeds.
+
+    Object stores publish a file only when it is closed and have no cheap
+    rename, so there the path itself is yielded.
+    """
+    tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+    if not is_local(path):
+        yield path
+        return
+    # Keeps the file type at the end: Keras looks at it.
+    stem, extension = os.path.splitext(path)
+    temporary = f"{stem}{TEMPORARY_SUFFIX}-{os.getpid()}{extension}"
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
+        raise
+
+
+def write_json(path: str, value) -> None:
+    """Writes `value` as indented JSON, atomically."""
+    with atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str):
+    with tf.io.gfile.GFile(path, "r") as file:
+        return json.loads(file.read())
+
+
+def sha256(path: str) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()

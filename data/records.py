@@ -1,0 +1,171 @@
+"""TFRecord shards of images: the features, writing a shard, describing a set.
+
+Features (all kinds keep the image's original JPEG or PNG bytes):
+
+* labeled, unlabeled: `image/encoded` bytes, `image/id` bytes,
+  `image/class/label` int64 (0-based; of unlabeled images only where the truth
+  is known, and then used for reports alone);
+* predictions: `image/id`, `probabilities` float32 `[classes]`, `label` int64,
+  `prob` float;
+* pseudo-labeled: `image/encoded`, `image/id`, `label`, `prob`,
+  `probabilities`, `copies` int64.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+import tensorflow as tf
+
+from data import files
+from data.errors import InputError
+
+IMAGE, ID, TRUE_LABEL = "image/encoded", "image/id", "image/class/label"
+LABEL, CONFIDENCE, PROBABILITIES, COPIES = "label", "prob", "probabilities", "copies"
+
+_FINGERPRINT_BYTES = 65536
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image. `label` is -1 where unknown."""
+
+    id: str
+    image: bytes
+    label: int = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordSet:
+    """Shards on disk that belong together.
+
+    Attributes:
+        files: Shard paths, sorted.
+        num_examples: Examples of one pass, copies counted.
+        class_names: Names by label.
+        label_offset: Subtracted from stored labels (1 for the usual ImageNet
+            files, whose labels start at 1).
+    """
+
+    files: tuple[str, ...]
+    num_examples: int
+    class_names: tuple[str, ...]
+    label_offset: int = 0
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def fingerprint(self) -> str:
+        """Tells this set's content from another's without reading all of it.
+
+        A digest of names, sizes and the first and last 64 KiB of the files.
+        """
+        digest = hashlib.sha256()
+        for path in self.files:
+            size = tf.io.gfile.stat(path).length
+            digest.update(f"{os.path.basename(path)}:{size};".encode())
+            with tf.io.gfile.GFile(path, "rb") as file:
+                digest.update(file.read(_FINGERPRINT_BYTES))
+                file.seek(max(0, size - _FINGERPRINT_BYTES))
+                digest.update(file.read(_FINGERPRINT_BYTES))
+        return digest.hexdigest()[:16]
+
+
+def shard_name(prefix: str, index: int, num_shards: int) -> str:
+    """`NAME-00000-of-00128.tfrecord`."""
+    return f"{prefix}-{index:05d}-of-{num_shards:05d}.tfrecord"
+
+
+def image_example(record: Record) -> dict:
+    features = {IMAGE: record.image, ID: record.id.encode()}
+    if record.label >= 0:
+        features[TRUE_LABEL] = record.label
+    return features
+
+
+def write_shard(path: str, examples: Iterable[dict]) -> int:
+    """Writes feature dicts as one shard, atomically; returns their number."""
+    count = 0
+    with files.atomic_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
+        for features in examples:
+            writer.write(_serialize(features))
+            count += 1
+    return count
+
+
+def read_shard(path: str) -> Iterator[tf.train.Example]:
+    """The examples of a shard, parsed; errors name the file."""
+    count = 0
+    try:
+        for serialized in tf.data.TFRecordDataset(path):
+            yield tf.train.Example.FromString(serialized.numpy())
+            count += 1
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise InputError(
+            f"Unreadable TFRecord file {path} after {count} records: {error.message} "
+            "Write the file again (delete it and rerun the stage that made it)."
+        ) from error
+
+
+def count_records(paths: Iterable[str]) -> int:
+    dataset = tf.data.TFRecordDataset(list(paths), num_parallel_reads=1)
+    return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
+
+
+def example_id(example: tf.train.Example, path: str, position: int) -> str:
+    """`image/id`, or `<file>:<position>` for files without ids."""
+    value = example.features.feature[ID].bytes_list.value
+    return value[0].decode() if value else f"{path.rsplit('/', 1)[-1]}:{position}"
+
+
+def example_label(example: tf.train.Example, key: str = TRUE_LABEL) -> int:
+    """The label as stored, or -1 where there is none."""
+    value = example.features.feature[key].int64_list.value
+    return value[0] if value else -1
+
+
+def glob_shards(pattern: str) -> tuple[str, ...]:
+    """The finished shards that match a glob, or all of a directory."""
+    if tf.io.gfile.isdir(pattern):
+        pattern = f"{pattern.rstrip('/')}/*.tfrecord*"
+    found = [
+        path
+        for path in tf.io.gfile.glob(pattern)
+        if files.TEMPORARY_SUFFIX not in path and not path.endswith(".json")
+    ]
+    return tuple(sorted(found))
+
+
+def missing_shards(paths: Iterable[str]) -> list[str]:
+    """Names that `-00000-of-00128` numbering promises and that are not there."""
+    paths = list(paths)
+    there = set(paths)
+    absent = []
+    for path in paths:
+        match = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})(.*)", path)
+        if match:
+            start, total, end = match.groups()
+            names = (f"{start}-{i:05d}-of-{total}{end}" for i in range(int(total)))
+            absent += [name for name in names if name not in there]
+    return sorted(set(absent))
+
+
+def _serialize(features: dict) -> bytes:
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={key: _feature(value) for key, value in features.items()}
+        )
+    ).SerializeToString()
+
+
+def _feature(value) -> tf.train.Feature:
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    if isinstance(value, int):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    if isinstance(value, float):
+        value = [value]
+    return tf.train.Feature(float_list=tf.train.FloatList(value=value))

@@ -1,0 +1,357 @@
+"""Filters and balances pseudo-labels (paper §2, "data filtering and balancing").
+
+Per class, of the images the teacher puts there with at least `min_confidence`:
+the `images_per_class` (K) most confident, ties broken by a hash of the id. A
+class with only n < K of them keeps all, each K // n times, and the K % n with
+the smallest hashes once more. So every class that has images has exactly K.
+
+Two Apache Beam passes over shards: the first combines per class the ranking of
+its images; the second joins images with predictions by id and writes.
+"""
+
+import dataclasses
+import hashlib
+import os
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from data import files, records
+from data.errors import InputError
+from data.records import RecordSet
+from noisy_student.config import SelectionConfig
+from noisy_student.labeling import shards_by_name
+from noisy_student.manifest import Stage, read_manifest
+from noisy_student.predictions import read_index
+
+SELECTION = "selection.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassSelection:
+    """Which images of a class are kept, and how often.
+
+    An image is kept if (confidence, hash) ranks no lower than (`confidence`,
+    `id_hash`): a higher confidence first, then the smaller hash.
+
+    Attributes:
+        eligible: Images of this class with enough confidence.
+        kept: How many of them are kept.
+        confidence: Of the last image kept.
+        id_hash: Of the last image kept.
+        copies: How often each kept image occurs.
+        extra_hash: Images with a hash up to this occur once more; -1: none.
+    """
+
+    eligible: int
+    kept: int
+    confidence: float
+    id_hash: int
+    copies: int
+    extra_hash: int
+
+
+def balance(
+    unlabeled: RecordSet,
+    predictions: str,
+    directory: str,
+    selection: SelectionConfig,
+    seed: int,
+    runner=None,
+    name: str = "balancing",
+) -> RecordSet:
+    """Writes the pseudo-labeled shards and returns their set.
+
+    Args:
+        unlabeled: The images.
+        predictions: Directory that `labeling.label` wrote for these images.
+        directory: Where the shards go, one for each unlabeled shard.
+        selection: Threshold and images per class.
+        seed: Of the hash that breaks ties and places extra copies.
+        runner: A Beam runner; None runs in this process.
+        name: For the progress line.
+
+    Raises:
+        InputError: The predictions are of other images, or none is confident
+            enough.
+    """
+    labeled = read_manifest(predictions)
+    _check_same_images(unlabeled, predictions, labeled["identity"])
+    class_names = tuple(labeled["identity"]["class_names"])
+    shards = shards_by_name(unlabeled)
+    per_class = selection.images_per_class or -(-unlabeled.num_examples // len(class_names))
+    identity = {
+        "predictions": {k: f["sha256"] for k, f in labeled["shards"].items()},
+        "unlabeled_data": unlabeled.fingerprint(),
+        "min_confidence": selection.min_confidence,
+        "images_per_class": per_class,
+        "class_names": list(class_names),
+        "seed": seed,
+    }
+    stage = Stage(directory, "balance", identity)
+    if not stage.complete:
+        print(f"{name}: {per_class:,} images a class of {unlabeled.num_examples:,}")
+        runner = runner or FnApiRunner()
+        _select(shards, predictions, stage, selection, per_class, seed, runner)
+        chosen = _read_selection(stage)
+        if not chosen:
+            raise InputError(
+                f"`min_confidence` {selection.min_confidence}: expected some of the "
+                f"{unlabeled.num_examples:,} images at or above it; there are none. The "
+                f"teacher's mean confidence is "
+                f"{labeled['results']['mean_confidence']:.3f}: train it better or lower "
+                "--min_confidence."
+            )
+        writer = _ShardWriter(stage, predictions, chosen, unlabeled.label_offset, seed)
+        _write(shards, writer, runner)
+        stage.finish(list(shards), _summarize(stage, shards, chosen, unlabeled))
+        results = stage.results
+        print(
+            f"{name}: kept {results['kept']:,}, dropped {results['dropped']:,}, "
+            f"{results['examples']:,} examples with copies"
+        )
+    return load_balanced(directory)
+
+
+def load_balanced(directory: str) -> RecordSet:
+    """The pseudo-labeled set that `balance` wrote; empty shards are left out."""
+    manifest = read_manifest(directory)
+    return RecordSet(
+        files=tuple(
+            os.path.join(directory, name)
+            for name, facts in sorted(manifest["shards"].items())
+            if facts["records"]
+        ),
+        num_examples=manifest["results"]["examples"],
+        class_names=tuple(manifest["identity"]["class_names"]),
+    )
+
+
+def id_hashes(ids, seed: int) -> np.ndarray:
+    """uint64 `[N]` hashes of byte-string ids, different for every seed."""
+    key = str(seed).encode()
+    digests = b"".join(hashlib.blake2b(id_, digest_size=8, key=key).digest() for id_ in ids)
+    return np.frombuffer(digests, "<u8")
+
+
+class RankImages(beam.CombineFn):
+    """Merges (confidences, hashes) of one class, keeping the best `limit`.
+
+    The accumulator is (number seen, confidences, hashes); it never holds more
+    than twice `limit` images, and merges exactly in any order.
+    """
+
+    def __init__(self, limit: int):
+        self._limit = limit
+
+    def create_accumulator(self):
+        return 0, np.zeros(0, np.float32), np.zeros(0, np.uint64)
+
+    def add_input(self, accumulator, images):
+        confidences, hashes = images
+        return self.merge_accumulators(
+            [accumulator, (len(confidences), confidences, hashes)]
+        )
+
+    def merge_accumulators(self, accumulators):
+        counts, confidences, hashes = zip(*accumulators, strict=True)
+        confidences, hashes = np.concatenate(confidences), np.concatenate(hashes)
+        if len(confidences) > self._limit:
+            best = np.lexsort((hashes, -confidences))[: self._limit]
+            confidences, hashes = confidences[best], hashes[best]
+        return sum(counts), confidences, hashes
+
+    def extract_output(self, accumulator) -> ClassSelection:
+        eligible, confidences, hashes = accumulator
+        kept = len(confidences)
+        last = np.lexsort((hashes, -confidences))[-1]
+        copies, extra = divmod(self._limit, kept)
+        return ClassSelection(
+            eligible=eligible,
+            kept=kept,
+            confidence=float(confidences[last]),
+            id_hash=int(hashes[last]),
+            copies=copies,
+            extra_hash=int(np.sort(hashes)[extra - 1]) if extra else -1,
+        )
+
+
+def copies_of(selection: ClassSelection, confidences, hashes) -> np.ndarray:
+    """How often each image of a class occurs: int64 `[N]`, 0 if dropped."""
+    limit = np.float32(selection.confidence)
+    kept = (confidences > limit) | (
+        (confidences == limit) & (hashes <= np.uint64(selection.id_hash))
+    )
+    copies = np.full(len(hashes), selection.copies)
+    if selection.extra_hash >= 0:
+        copies += hashes <= np.uint64(selection.extra_hash)
+    return np.where(kept, copies, 0)
+
+
+def _check_same_images(unlabeled, predictions, identity) -> None:
+    if identity["unlabeled_data"] != unlabeled.fingerprint():
+        raise InputError(
+            f"{predictions}: expected predictions for these unlabeled images; they were "
+            "made for others. Pass the --unlabeled_data that was labeled."
+        )
+
+
+def _select(shards, predictions, stage, selection, per_class, seed, runner) -> None:
+    """First pass: one `ClassSelection` a class, written as JSON."""
+    paths = [os.path.join(predictions, name) for name in shards]
+    minimum = selection.min_confidence
+    with beam.Pipeline(runner=runner) as pipeline:
+        (
+            pipeline
+            | beam.Create(paths)
+            | "Read" >> beam.FlatMap(_confident_by_class, minimum, seed)
+            | "Rank" >> beam.CombinePerKey(RankImages(per_class))
+            | "Gather" >> beam.combiners.ToDict()
+            | "Write" >> beam.Map(_write_selection, stage.path(SELECTION))
+        )
+
+
+def _confident_by_class(shard_path: str, min_confidence: float, seed: int):
+    """(class, (confidences, hashes)) for each class of a shard's predictions."""
+    index = read_index(shard_path)
+    rows = np.flatnonzero(index.confidences >= np.float32(min_confidence))
+    labels, confidences = index.labels[rows], index.confidences[rows]
+    hashes = id_hashes([index.ids[row] for row in rows], seed)
+    for label in np.unique(labels):
+        of_class = labels == label
+        yield int(label), (confidences[of_class], hashes[of_class])
+
+
+def _write_selection(by_class: dict, path: str) -> None:
+    rows = {str(k): dataclasses.asdict(v) for k, v in sorted(by_class.items())}
+    files.write_json(path, rows)
+
+
+def _read_selection(stage) -> dict[int, ClassSelection]:
+    rows = files.read_json(stage.path(SELECTION))
+    return {int(label): ClassSelection(**row) for label, row in rows.items()}
+
+
+def _write(shards: dict, writer: "_ShardWriter", runner) -> None:
+    """Second pass: the pseudo-labeled shards that are still missing."""
+    missing = [
+        shard for shard in shards.items() if not writer.stage.finished_shard(shard[0])
+    ]
+    with beam.Pipeline(runner=runner) as pipeline:
+        (
+            pipeline
+            | beam.Create(missing)
+            # Otherwise a runner may fuse all shards into one worker's bundle.
+            | beam.Reshuffle()
+            | beam.Map(writer.write)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShardWriter:
+    """What a worker needs to write any pseudo-labeled shard."""
+
+    stage: Stage
+    predictions: str
+    chosen: dict[int, ClassSelection]
+    label_offset: int
+    seed: int
+
+    def write(self, shard: tuple[str, str]) -> None:
+        name, images_path = shard
+        predictions_path = os.path.join(self.predictions, name)
+        copies = _copies_by_id(predictions_path, self.chosen, self.seed)
+        tally = _Tally(self.label_offset)
+        examples = _join(images_path, predictions_path, copies, tally)
+        count = records.write_shard(self.stage.path(name), examples)
+        self.stage.finish_shard(name, count, **tally.counts())
+
+
+def _copies_by_id(shard_path: str, chosen, seed) -> dict[bytes, int]:
+    """How often each kept image of a shard occurs."""
+    index = read_index(shard_path)
+    hashes = id_hashes(index.ids, seed)
+    copies = np.zeros(len(index.ids), np.int64)
+    for label, selection in chosen.items():
+        of_class = index.labels == label
+        copies[of_class] = copies_of(
+            selection, index.confidences[of_class], hashes[of_class]
+        )
+    return {index.ids[row]: int(copies[row]) for row in np.flatnonzero(copies)}
+
+
+@dataclasses.dataclass
+class _Tally:
+    """Counts of one shard. `correct` are kept images whose truth agrees."""
+
+    label_offset: int
+    examples: int = 0
+    truth_known: int = 0
+    correct: int = 0
+    kept_per_class: dict = dataclasses.field(default_factory=dict)
+    examples_per_class: dict = dataclasses.field(default_factory=dict)
+
+    def add(self, label: int, copies: int, truth: int) -> None:
+        key = str(label)
+        self.examples += copies
+        self.truth_known += truth >= 0
+        self.correct += truth >= 0 and truth - self.label_offset == label
+        self.kept_per_class[key] = self.kept_per_class.get(key, 0) + 1
+        self.examples_per_class[key] = self.examples_per_class.get(key, 0) + copies
+
+    def counts(self) -> dict:
+        values = dataclasses.asdict(self)
+        del values["label_offset"]
+        return values
+
+
+def _join(images_path, predictions_path, copies, tally):
+    """Features of the kept images, joined with their predictions by id."""
+    predicted = {}
+    for position, example in enumerate(records.read_shard(predictions_path)):
+        id_ = records.example_id(example, predictions_path, position).encode()
+        if id_ in copies:
+            predicted[id_] = example.features.feature
+    for position, example in enumerate(records.read_shard(images_path)):
+        id_ = records.example_id(example, images_path, position).encode()
+        if id_ not in copies:
+            continue
+        features = predicted[id_]
+        label = features[records.LABEL].int64_list.value[0]
+        tally.add(label, copies[id_], records.example_label(example))
+        yield {
+            records.IMAGE: example.features.feature[records.IMAGE].bytes_list.value[0],
+            records.ID: id_,
+            records.LABEL: label,
+            records.CONFIDENCE: features[records.CONFIDENCE].float_list.value[0],
+            records.PROBABILITIES: list(features[records.PROBABILITIES].float_list.value),
+            records.COPIES: copies[id_],
+        }
+
+
+def _summarize(stage, shards, chosen, unlabeled) -> dict:
+    """Totals and per-class counts; `accuracy` where the truth is known."""
+    facts = [stage.finished_shard(name) for name in shards]
+    names = stage.identity["class_names"]
+
+    def per_class(key):
+        return [
+            sum(fact[key].get(str(label), 0) for fact in facts)
+            for label in range(len(names))
+        ]
+
+    kept, known = sum(f["records"] for f in facts), sum(f["truth_known"] for f in facts)
+    return {
+        "unlabeled": unlabeled.num_examples,
+        "eligible": sum(selection.eligible for selection in chosen.values()),
+        "kept": kept,
+        "dropped": unlabeled.num_examples - kept,
+        "examples": sum(fact["examples"] for fact in facts),
+        "accuracy": sum(f["correct"] for f in facts) / known if known else None,
+        "classes_without_images": [
+            name for label, name in enumerate(names) if label not in chosen
+        ],
+        "kept_per_class": per_class("kept_per_class"),
+        "examples_per_class": per_class("examples_per_class"),
+    }

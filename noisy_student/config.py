@@ -1,0 +1,293 @@
+"""Every setting of a run, as frozen dataclasses; checked before anything runs.
+
+Scripts make flags of these fields, with the help lines given here.
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+
+import efficientnet
+from data.augmentation import Augmentation
+from data.errors import InputError
+from data.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    labeled_data: str = setting("digits", "Labeled data set, such as folder:DIR.")
+    unlabeled_data: str = setting(
+        "", "Unlabeled data set; empty with --labels_per_class: the rest."
+    )
+    validation_data: str = setting("", "Labeled images for tuning and for stopping.")
+    test_data: str = setting(
+        "", "Labeled images for the result; empty: hold some labeled ones out."
+    )
+    labels_per_class: int = setting(
+        0, "Keep this many labels a class, the rest is unlabeled; 0: keep all."
+    )
+    holdout_fraction: float = setting(
+        0.2, "Share of the labeled images held out as test data where none is given."
+    )
+    label_offset: int = setting(
+        0, "Subtracted from labels in TFRecord files (1 for the usual ImageNet files)."
+    )
+    num_shards: int = setting(0, "Shards a set is written to; 0: one per 5,000 images.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    variant: str = setting("efficientnet-b0", "Architecture: efficientnet-b0 to -b8, -l2.")
+    width: float = setting(0.0, "Width factor in place of the variant's; 0: the variant's.")
+    depth: float = setting(0.0, "Depth factor in place of the variant's; 0: the variant's.")
+    image_size: int = setting(0, "Side of the images in pixels; 0: the variant's.")
+    small_image: bool = setting(
+        False, "Strides for images of about 32 pixels instead of 224."
+    )
+    dropout_rate: float = setting(
+        -1.0, "Dropout before the classifier, 0 to 1; negative: the variant's."
+    )
+    stochastic_depth_rate: float = setting(
+        0.2, "Rate at which the last block is dropped, 0 to 1; 0.2 in the paper."
+    )
+    batch_norm_momentum: float = setting(
+        0.99, "Of the moving statistics, 0 to 1; runs of few hundred steps need 0.9."
+    )
+
+    @property
+    def resolution(self) -> int:
+        return self.image_size or efficientnet.get_variant(self.variant).resolution
+
+    def build(self, num_classes: int, seed: int | None = None):
+        """The Keras model, weights drawn from `seed`."""
+        return efficientnet.build_efficientnet(
+            self.variant,
+            num_classes=num_classes,
+            width=self.width or None,
+            depth=self.depth or None,
+            dropout_rate=None if self.dropout_rate < 0 else self.dropout_rate,
+            stochastic_depth_rate=self.stochastic_depth_rate,
+            small_image=self.small_image,
+            batch_norm_momentum=self.batch_norm_momentum,
+            seed=seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    batch_size: int = setting(2048, "Labeled images a step, over all replicas.")
+    unlabeled_ratio: float = setting(
+        0.0, "Pseudo-labeled images a step for each labeled one (14 for the paper's L2)."
+    )
+    epochs: float = setting(350.0, "Passes over the labeled images.")
+    base_learning_rate: float = setting(0.016, "Learning rate for 256 labeled images.")
+    warmup_epochs: float = setting(5.0, "Epochs over which the learning rate rises from 0.")
+    decay_epochs: float = setting(
+        2.4, "Epochs between two multiplications of the learning rate by 0.97."
+    )
+    final_base_learning_rate: float = setting(
+        0.0, "Base learning rate to end at; sets --decay_epochs. 0: use --decay_epochs."
+    )
+    weight_decay: float = setting(1e-5, "Of the L2 term on all but batch norm.")
+    label_smoothing: float = setting(
+        0.1, "For true and for hard pseudo-labels, 0 to 1; soft ones have none."
+    )
+    ema_decay: float = setting(
+        0.9999, "Of the exponential moving average of the weights, 0 to 1."
+    )
+    soft_labels: bool = setting(
+        True, "Learn the teacher's probabilities; otherwise only its best class."
+    )
+    softmax_temperature: float = setting(
+        1.0, "T of the soft pseudo-labels p^(1/T), above 0."
+    )
+
+    def total_steps(self, num_labeled: int) -> int:
+        return max(1, round(self.epochs * num_labeled / self.batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectionConfig:
+    min_confidence: float = setting(
+        0.3, "Smallest confidence of a pseudo-label that is kept, 0 to 1."
+    )
+    images_per_class: int = setting(
+        0,
+        "Pseudo-labeled examples a class: the most confident, or copies (130,000 in the "
+        "paper); 0: unlabeled images / classes.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run of Noisy Student Training. `recipes` holds named ones."""
+
+    data: DataConfig = DataConfig()
+    augmentation: Augmentation = Augmentation()
+    teacher: ModelConfig = ModelConfig()
+    student: ModelConfig = ModelConfig()
+    teacher_training: TrainingConfig = TrainingConfig()
+    student_training: TrainingConfig = TrainingConfig(unlabeled_ratio=3.0)
+    selection: SelectionConfig = SelectionConfig()
+    generations: int = setting(2, "Students trained one after the other.")
+    control: bool = setting(
+        True, "Also train the student on the labels alone, to compare with."
+    )
+    stop_when_no_gain: bool = setting(
+        False, "Stop when a student is no better than its teacher on validation data."
+    )
+    allow_smaller_student: bool = setting(
+        False, "Allow a student with fewer parameters than its teacher."
+    )
+    seed: int = setting(0, "Of every random draw of the run.")
+
+
+def check(config: Config) -> None:
+    """Refuses what cannot work, before any work is done.
+
+    Raises:
+        InputError: Names the setting, what was expected and what came.
+    """
+    for role in ("teacher", "student"):
+        check_model(getattr(config, role), f"{role}_")
+        check_training(getattr(config, f"{role}_training"), f"{role}_")
+    check_selection(config.selection)
+    _check_positive("generations", config.generations)
+    data = config.data
+    if data.labels_per_class < 0:
+        raise InputError(
+            f"`labels_per_class`: expected 0 or more; received {data.labels_per_class}."
+        )
+    if bool(data.labels_per_class) == bool(data.unlabeled_data):
+        came = "both" if data.unlabeled_data else "neither"
+        raise InputError(
+            "Unlabeled images: expected either `unlabeled_data`, or `labels_per_class` to "
+            f"make unlabeled ones of the rest of `labeled_data`; received {came}."
+        )
+    if not data.test_data:
+        _check_range("holdout_fraction", data.holdout_fraction, 0.01, 0.9)
+    if config.stop_when_no_gain and not data.validation_data:
+        raise InputError(
+            "`stop_when_no_gain`: expected `validation_data` to measure the gain on; "
+            "received none. The test data must not decide when to stop."
+        )
+    if config.student_training.unlabeled_ratio <= 0:
+        raise InputError(
+            "`unlabeled_ratio`: expected more than 0 for a student; received "
+            f"{config.student_training.unlabeled_ratio}."
+        )
+    check_student_size(config.teacher, config.student, config.allow_smaller_student)
+
+
+def check_model(model: ModelConfig, prefix: str = "") -> None:
+    try:
+        efficientnet.get_variant(model.variant)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    for name in ("width", "depth"):
+        value = getattr(model, name)
+        if value < 0:
+            raise InputError(f"`{prefix}{name}`: expected 0 or more; received {value}.")
+    if model.dropout_rate >= 1:
+        raise InputError(
+            f"`{prefix}dropout_rate`: expected less than 1; received {model.dropout_rate}."
+        )
+    _check_range(f"{prefix}stochastic_depth_rate", model.stochastic_depth_rate, 0, 0.99)
+    _check_range(f"{prefix}batch_norm_momentum", model.batch_norm_momentum, 0, 0.99999)
+    if model.resolution < 8:
+        raise InputError(
+            f"`{prefix}image_size`: expected 8 pixels or more; got {model.image_size}."
+        )
+
+
+def check_training(training: TrainingConfig, prefix: str = "") -> None:
+    for name in ("batch_size", "epochs", "base_learning_rate", "decay_epochs"):
+        _check_positive(prefix + name, getattr(training, name))
+    _check_positive(f"{prefix}softmax_temperature", training.softmax_temperature)
+    _check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
+    _check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)
+    for name in ("warmup_epochs", "weight_decay", "unlabeled_ratio"):
+        _check_range(prefix + name, getattr(training, name), 0, math.inf)
+    final, base = training.final_base_learning_rate, training.base_learning_rate
+    if not 0 <= final < base:
+        raise InputError(
+            f"`{prefix}final_base_learning_rate`: expected 0 to below "
+            f"`{prefix}base_learning_rate` ({base}); received {final}."
+        )
+
+
+def check_selection(selection: SelectionConfig) -> None:
+    _check_range("min_confidence", selection.min_confidence, 0, 1)
+    _check_range("images_per_class", selection.images_per_class, 0, math.inf)
+
+
+def check_student_size(teacher: ModelConfig, student: ModelConfig, allowed: bool) -> None:
+    """The paper's rule: a student is as large as its teacher, or larger."""
+    sizes = {}
+    for role, model in (("teacher", teacher), ("student", student)):
+        sizes[role] = parameter_count(model)
+    if sizes["student"] < sizes["teacher"] and not allowed:
+        raise InputError(
+            f"Student: expected at least the teacher's {sizes['teacher']:,} parameters; "
+            f"received {sizes['student']:,} ({student.variant}). Choose a larger student, "
+            "or pass --allow_smaller_student."
+        )
+
+
+def parameter_count(model: ModelConfig, num_classes: int = 1000) -> int:
+    """Trainable parameters, counted without allocating them."""
+    import keras
+
+    with keras.StatelessScope(initialize_variables=False):
+        built = model.build(num_classes)
+    return sum(math.prod(variable.shape) for variable in built.trainable_variables)
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """`field: old -> new` for all that differs between two nested dicts."""
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            lines += differences(before, now, f"{prefix}{key}.")
+        elif before != now:
+            lines.append(f"{prefix}{key}: {before!r} -> {now!r}")
+    return lines
+
+
+def to_dict(config) -> dict:
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls, values: dict):
+    """The dataclass `cls` from what `to_dict` gave."""
+    types = typing.get_type_hints(cls)
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"Unknown setting {unknown[0]!r} of {cls.__name__}.{hint} "
+            "It may have been written by another version."
+        )
+    return cls(
+        **{
+            key: from_dict(types[key], value)
+            if dataclasses.is_dataclass(types[key])
+            else value
+            for key, value in values.items()
+        }
+    )
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        bounds = f"{low} or more" if high == math.inf else f"{low} to {high}"
+        raise InputError(f"`{name}`: expected {bounds}; received {value}.")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"`{name}`: expected more than 0; received {value}.")

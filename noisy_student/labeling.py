@@ -1,0 +1,139 @@
+"""The teacher labels the unlabeled images (paper §2, step 2).
+
+The teacher has its EMA weights and no noise, and sees the clean evaluation
+crop at its own resolution. Output per unlabeled shard: a shard of predictions
+of the same name, and beside it a Parquet index (id, label, confidence).
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from data import pipeline, records
+from data.errors import InputError
+from data.records import RecordSet
+from noisy_student import model_files
+from noisy_student.inference import Predictor
+from noisy_student.manifest import Stage
+from noisy_student.predictions import Index, write_index
+from noisy_student.progress import Progress
+
+BATCH_SIZE = 256
+
+
+def label(
+    teacher: str,
+    unlabeled: RecordSet,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    batch_size: int = BATCH_SIZE,
+    name: str = "labeling",
+) -> str:
+    """Writes the teacher's probabilities for every image; returns `directory`.
+
+    Args:
+        teacher: Directory of a trained model.
+        unlabeled: The images.
+        directory: Where predictions go. Shards finished earlier are kept.
+        strategy: Where to compute.
+        batch_size: Images a step.
+        name: For the progress line.
+    """
+    info = model_files.load_info(teacher)
+    shards = shards_by_name(unlabeled)
+    identity = {
+        "teacher_sha256": info.weights_sha256,
+        "class_names": info.class_names,
+        "images": unlabeled.num_examples,
+        "unlabeled_data": unlabeled.fingerprint(),
+    }
+    stage = Stage(directory, "label", identity)
+    if stage.complete:
+        return directory
+    model, _ = model_files.load_model(teacher)
+    predictor = Predictor(model, strategy, batch_size)
+    progress = Progress(name, unlabeled.num_examples)
+    done = 0
+    for shard, path in shards.items():
+        if stage.finished_shard(shard) is None:
+            rows = _predict_shard(predictor, path, unlabeled, info, progress, done)
+            _write_predictions(stage, shard, rows)
+        done += stage.finished_shard(shard)["records"]
+    summary = _summarize([stage.finished_shard(shard) for shard in shards])
+    timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
+    stage.finish(list(shards), summary, timing)
+    return directory
+
+
+def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:
+    """Paths by file name; predictions and balanced shards take these names."""
+    shards = {os.path.basename(path): path for path in unlabeled.files}
+    if len(shards) < len(unlabeled.files):
+        raise InputError(
+            f"`unlabeled_data`: expected {len(unlabeled.files)} files of different names; "
+            f"received {len(shards)} names. Rename files that share a name."
+        )
+    return shards
+
+
+def _predict_shard(predictor, path, unlabeled, info, progress, start) -> dict:
+    """Arrays over a shard's images: id, label, confidence, probabilities, truth."""
+    batches = pipeline.evaluation_batches(
+        [path],
+        info.image_size,
+        info.crop,
+        predictor.batch_size,
+        unlabeled.label_offset,
+    )
+    columns = {"id": [], "probabilities": [], "truth": []}
+    for batch in predictor.over(batches):
+        columns["id"].append(batch["id"])
+        columns["probabilities"].append(batch["probabilities"])
+        columns["truth"].append(batch["label"])
+        start += len(batch["id"])
+        progress.update(start)
+    if not columns["id"]:
+        empty = np.zeros((0, len(info.class_names)), np.float32)
+        columns = {"id": [[]], "probabilities": [empty], "truth": [[]]}
+    rows = {key: np.concatenate(parts) for key, parts in columns.items()}
+    rows["label"] = rows["probabilities"].argmax(-1)
+    rows["confidence"] = rows["probabilities"].max(-1)
+    return rows
+
+
+def _write_predictions(stage: Stage, shard: str, rows: dict) -> None:
+    index = Index(rows["id"], rows["label"], rows["confidence"])
+    write_index(stage.path(shard), index)
+    count = records.write_shard(
+        stage.path(shard),
+        (
+            {
+                records.ID: rows["id"][i],
+                records.LABEL: int(rows["label"][i]),
+                records.CONFIDENCE: float(rows["confidence"][i]),
+                records.PROBABILITIES: rows["probabilities"][i],
+            }
+            for i in range(len(rows["id"]))
+        ),
+    )
+    known = rows["truth"] >= 0
+    stage.finish_shard(
+        shard,
+        count,
+        confidence_sum=float(rows["confidence"].sum(dtype=np.float64)),
+        truth_known=int(known.sum()),
+        correct=int((rows["label"] == rows["truth"])[known].sum()),
+    )
+
+
+def _summarize(shards: list[dict]) -> dict:
+    """Totals; `accuracy` only where the truth of all images is known."""
+    count = sum(facts["records"] for facts in shards)
+    known = sum(facts["truth_known"] for facts in shards)
+    correct = sum(facts["correct"] for facts in shards)
+    return {
+        "images": count,
+        "mean_confidence": sum(f["confidence_sum"] for f in shards) / max(count, 1),
+        "accuracy": correct / known if known else None,
+    }

@@ -1,0 +1,175 @@
+"""Stages that can be killed and run again: what is done is on record.
+
+A stage owns a directory. `manifest.json` in it says what the output was made
+from (its identity) and which files it consists of. Rerun with the same
+identity, a stage does what is missing; with another one it is refused.
+"""
+
+import datetime
+import os
+
+import tensorflow as tf
+
+from data import files
+from data.errors import InputError
+from noisy_student.config import differences
+
+MANIFEST = "manifest.json"
+_FINISHED = "finished_shards"
+
+
+class Stage:
+    """One directory of output.
+
+    `manifest.json` holds `stage`, `identity`, `complete`, `shards` (by name:
+    `records`, `bytes`, `sha256` and the stage's own facts), `results`, and
+    `created` and `timing`, which alone may differ between two equal runs.
+
+    While the stage runs, each finished shard has a JSON file of its own, so
+    that any number of workers can finish shards without a lock.
+
+    Args:
+        directory: Where the output goes; made if missing.
+        name: The stage's name, such as `label`.
+        identity: What the output is made from: JSON values that decide it.
+
+    Raises:
+        InputError: The directory holds output of another identity.
+    """
+
+    def __init__(self, directory: str, name: str, identity: dict):
+        self.directory = directory
+        self._path = os.path.join(directory, MANIFEST)
+        make_directory(directory)
+        if tf.io.gfile.exists(self._path):
+            self._manifest = files.read_json(self._path)
+            self._refuse_other(name, identity)
+        else:
+            self._manifest = {
+                "stage": name,
+                "identity": identity,
+                "complete": False,
+                "shards": {},
+                "results": {},
+                "created": _now(),
+                "timing": {},
+            }
+            files.write_json(self._path, self._manifest)
+
+    def _refuse_other(self, name, identity):
+        old = {"stage": self._manifest["stage"], **self._manifest["identity"]}
+        changed = differences(old, {"stage": name, **identity})
+        if changed:
+            raise InputError(
+                f"{self.directory} holds output made from something else:\n  "
+                + "\n  ".join(changed)
+                + "\nChoose another directory, or delete this one to make it anew."
+            )
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was done and every file is still there."""
+        if not self._manifest["complete"]:
+            return False
+        return all(self._is_there(n, f) for n, f in self._manifest["shards"].items())
+
+    @property
+    def identity(self) -> dict:
+        return self._manifest["identity"]
+
+    @property
+    def results(self) -> dict:
+        return self._manifest["results"]
+
+    @property
+    def shards(self) -> dict:
+        """Facts by shard name; all of them once the stage is complete."""
+        return self._manifest["shards"]
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def finished_shard(self, name: str) -> dict | None:
+        """The facts of a shard finished earlier and still there, or None."""
+        facts = self._manifest["shards"].get(name)
+        if facts is None and tf.io.gfile.exists(self._shard_path(name)):
+            facts = files.read_json(self._shard_path(name))
+        return facts if facts and self._is_there(name, facts) else None
+
+    def finish_shard(self, name: str, records: int, **facts) -> dict:
+        """Puts on record that the file `name` is whole."""
+        path = self.path(name)
+        facts = {
+            "records": records,
+            "bytes": tf.io.gfile.stat(path).length,
+            "sha256": files.sha256(path),
+            **facts,
+        }
+        files.write_json(self._shard_path(name), facts)
+        return facts
+
+    def finish(self, shard_names=(), results: dict = {}, timing: dict = {}) -> dict:
+        """Puts on record that the whole stage is done; returns the results."""
+        shards = {name: self.finished_shard(name) for name in shard_names}
+        lost = [name for name, facts in shards.items() if facts is None]
+        if lost:
+            raise InputError(
+                f"{self.directory}: expected all shards to be there; missing "
+                f"{', '.join(lost)}. Run the command again to make them."
+            )
+        self._manifest.update(
+            complete=True, shards=shards, results=results, timing=timing, created=_now()
+        )
+        files.write_json(self._path, self._manifest)
+        if tf.io.gfile.isdir(self.path(_FINISHED)):
+            tf.io.gfile.rmtree(self.path(_FINISHED))
+        return results
+
+    def _shard_path(self, name):
+        return self.path(os.path.join(_FINISHED, f"{name}.json"))
+
+    def _is_there(self, name, facts) -> bool:
+        path = self.path(name)
+        if not tf.io.gfile.exists(path):
+            return False
+        return tf.io.gfile.stat(path).length == facts["bytes"]
+
+
+def read_manifest(directory: str) -> dict:
+    """The manifest of a complete stage.
+
+    Raises:
+        InputError: There is none, or the stage is not complete.
+    """
+    path = os.path.join(directory, MANIFEST)
+    if not tf.io.gfile.exists(path):
+        raise InputError(
+            f"{directory}: expected a finished stage with a {MANIFEST}; found none."
+        )
+    manifest = files.read_json(path)
+    if not manifest["complete"]:
+        raise InputError(
+            f"{directory}: the stage {manifest['stage']!r} was not finished. "
+            "Run its command again: it continues where it stopped."
+        )
+    return manifest
+
+
+def make_directory(directory: str) -> None:
+    """Makes `directory` and proves that files can be written to it."""
+    probe = os.path.join(directory, f".writable-{os.getpid()}")
+    try:
+        tf.io.gfile.makedirs(directory)
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(probe)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise InputError(
+            f"{directory}: expected a directory that can be written to; {reason}. "
+            "Choose another --work_dir or --output_dir."
+        ) from error
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,105 @@
+"""TF1's RMSProp and the published learning-rate schedule."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+DECAY_RATE = 0.97
+
+
+class RMSProp(keras.optimizers.Optimizer):
+    """RMSProp as in TensorFlow 1, which the published numbers were made with.
+
+    s = decay·s + (1 - decay)·g²            (s starts at 1)
+    m = momentum·m + lr · g / sqrt(s + ε)   (m starts at 0)
+    w = w - m
+
+    `keras.optimizers.RMSprop` starts s at 0 and has ε outside the root.
+    """
+
+    def __init__(
+        self, learning_rate, decay=0.9, momentum=0.9, epsilon=1e-3, name="rmsprop", **kw
+    ):
+        super().__init__(learning_rate=learning_rate, name=name, **kw)
+        self.decay, self.momentum, self.epsilon = decay, momentum, epsilon
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self._mean_squares = self.add_optimizer_variables(
+            variables, "mean_square", initializer="ones"
+        )
+        self._momenta = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        mean_square, momentum = self._mean_squares[index], self._momenta[index]
+        gradient = tf.cast(gradient, variable.dtype)
+        learning_rate = tf.cast(learning_rate, variable.dtype)
+        new_square = self.decay * mean_square + (1 - self.decay) * tf.square(gradient)
+        change = learning_rate * gradient * tf.math.rsqrt(new_square + self.epsilon)
+        new_momentum = self.momentum * momentum + change
+        self.assign(mean_square, new_square)
+        self.assign(momentum, new_momentum)
+        self.assign_sub(variable, new_momentum)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "decay": self.decay,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+class PublishedSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then a staircase of 0.97 (reference `utils.py`).
+
+    With E steps an epoch, D decay epochs and lr0 = base · batch / 256:
+    step s < int(warm-up·E):  lr0 · s / int(warm-up·E)
+    later:                    lr0 · 0.97^floor(s / (E·D))
+    The staircase counts from step 0, not from the end of the warm-up.
+
+    Args:
+        initial: lr0.
+        steps_per_epoch: E, may be fractional.
+        warmup_epochs: Epochs of warm-up.
+        decay_epochs: D.
+    """
+
+    def __init__(self, initial, steps_per_epoch, warmup_epochs, decay_epochs):
+        self.initial, self.steps_per_epoch = initial, steps_per_epoch
+        self.warmup_epochs, self.decay_epochs = warmup_epochs, decay_epochs
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        warmup_steps = int(self.warmup_epochs * self.steps_per_epoch)
+        stairs = tf.floor(step / (self.steps_per_epoch * self.decay_epochs))
+        decayed = self.initial * tf.pow(DECAY_RATE, stairs)
+        if not warmup_steps:
+            return decayed
+        return tf.where(step < warmup_steps, self.initial * step / warmup_steps, decayed)
+
+    def get_config(self):
+        return dict(vars(self))
+
+
+def schedule_for(training, num_labeled: int) -> PublishedSchedule:
+    """The schedule of a `TrainingConfig` over `num_labeled` images.
+
+    With a final base learning rate, D follows from it: with T epochs in all
+    after the warm-up, D = T / (ln(final / base) / ln 0.97).
+    """
+    decay_epochs = training.decay_epochs
+    if training.final_base_learning_rate:
+        ratio = training.final_base_learning_rate / training.base_learning_rate
+        stairs = math.log(ratio) / math.log(DECAY_RATE)
+        decay_epochs = max(training.epochs - training.warmup_epochs, 1e-6) / stairs
+    return PublishedSchedule(
+        initial=training.base_learning_rate * training.batch_size / 256,
+        steps_per_epoch=num_labeled / training.batch_size,
+        warmup_epochs=training.warmup_epochs,
+        decay_epochs=decay_epochs,
+    )

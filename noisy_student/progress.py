@@ -1,0 +1,75 @@
+"""One line of progress, the same for every long stage."""
+
+import sys
+import time
+
+PLAIN_INTERVAL = 5.0  # Seconds between lines where there is no terminal.
+LIVE_INTERVAL = 0.2
+
+
+class Progress:
+    """Prints what is done, how far, how fast, and how long it still takes.
+
+    On a terminal the line is redrawn; elsewhere a line is printed now and then.
+
+    Args:
+        name: What is being done, such as `student 1`.
+        total: How many units in all.
+        unit: What is counted, such as `steps`.
+        start: Units done before, by an earlier run.
+        items_per_unit: Images in a unit, for the rate.
+    """
+
+    def __init__(self, name, total, unit="images", start=0, items_per_unit=1):
+        self._name, self._total, self._unit = name, total, unit
+        self._start = self._done = start
+        self._items_per_unit = items_per_unit
+        self._stream = sys.stdout
+        self._live = self._stream.isatty()
+        self._began = time.monotonic()
+        self._printed = self._began
+        self._width = 0
+        if start:
+            self._print(f"{name}: continues at {start:,}/{total:,} {unit}", end="\n")
+
+    def update(self, done: int, **metrics: float) -> None:
+        """Shows that `done` units are done, with named numbers beside it."""
+        self._done = done
+        now = time.monotonic()
+        interval = LIVE_INTERVAL if self._live else PLAIN_INTERVAL
+        if now - self._printed >= interval:
+            self._printed = now
+            self._print(self._line(now, metrics), end="" if self._live else "\n")
+
+    def finish(self, note: str = "") -> dict:
+        """Prints the last line; returns `seconds` and `images_per_second`."""
+        seconds = time.monotonic() - self._began
+        rate = (self._done - self._start) * self._items_per_unit / max(seconds, 1e-9)
+        line = f"{self._name}: {self._done:,} {self._unit} in {_clock(seconds)}"
+        line += f", {rate:,.0f} images/s"
+        self._print(line + (f", {note}" if note else ""), end="\n")
+        return {"seconds": round(seconds, 2), "images_per_second": round(rate, 1)}
+
+    def _line(self, now, metrics):
+        elapsed = max(now - self._began, 1e-9)
+        speed = (self._done - self._start) / elapsed
+        left = _clock((self._total - self._done) / speed) if speed > 0 else "?"
+        parts = [
+            f"{self._name}: {self._done:,}/{self._total:,} {self._unit}",
+            f"{speed * self._items_per_unit:,.0f} images/s",
+            *(f"{name} {value:.3f}" for name, value in metrics.items()),
+            f"{left} left",
+        ]
+        return " | ".join(parts)
+
+    def _print(self, line, end):
+        start = "\r" if self._live else ""
+        padding = " " * max(0, self._width - len(line)) if self._live else ""
+        self._width = 0 if end else len(line)
+        print(f"{start}{line}{padding}", end=end, file=self._stream, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,57 @@
+"""Where to compute: one name for each `tf.distribute` strategy."""
+
+import tensorflow as tf
+
+from data.errors import InputError
+
+STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
+
+
+def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Strategy:
+    """The strategy called `name`.
+
+    Args:
+        name: `auto` takes the GPUs there are, otherwise the CPU; `cpu` one
+            device; `mirrored` all GPUs (or all virtual CPUs); `multi_worker`
+            the machines in TF_CONFIG; `tpu` the TPU named by `tpu`.
+        tpu: `local` on a TPU VM, or the name of a TPU.
+    """
+    if name not in STRATEGIES:
+        raise InputError(
+            f"`strategy`: expected one of {', '.join(STRATEGIES)}; received {name!r}."
+        )
+    gpus = tf.config.list_logical_devices("GPU")
+    if name == "auto":
+        name = "mirrored" if gpus else "cpu"
+    if name == "cpu":
+        return tf.distribute.OneDeviceStrategy("/cpu:0")
+    if name == "mirrored":
+        devices = gpus or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if name == "multi_worker":
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return _tpu_strategy(tpu)
+
+
+def check_batch_size(name: str, batch_size: int, strategy) -> None:
+    """Refuses a global batch that the replicas cannot share evenly."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise InputError(
+            f"`{name}`: expected a multiple of the {replicas} replicas; received "
+            f"{batch_size}. The nearest are {batch_size // replicas * replicas} and "
+            f"{(batch_size // replicas + 1) * replicas}."
+        )
+
+
+def _tpu_strategy(tpu):
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            f"`tpu`: expected a TPU that can be reached as {tpu!r}; {error}. On a TPU VM "
+            "install tensorflow-tpu in place of tensorflow and pass --tpu=local."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)

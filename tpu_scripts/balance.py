@@ -1,0 +1,50 @@
+"""Filters and balances pseudo-labels: the same number of examples in each class.
+
+    python -m tpu_scripts.balance --predictions=runs/hand/generation_1/predictions \\
+        --unlabeled_data=tfrecord:runs/hand/data/unlabeled \\
+        --output_dir=runs/hand/generation_1/balanced
+"""
+
+import os
+
+from absl import flags
+
+from noisy_student import config
+from noisy_student.balancing import balance
+from noisy_student.manifest import read_manifest
+from noisy_student.preparation import prepare_set
+from tpu_scripts import setting_flags
+
+_UNLABELED = flags.DEFINE_string(
+    "unlabeled_data", None, "The data set that was labeled.", required=True
+)
+_LABEL_OFFSET = flags.DEFINE_integer(
+    "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
+)
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "Directory that label wrote.", required=True
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where pseudo-labeled shards go.", required=True
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of ties and of extra copies.")
+setting_flags.define(config.SelectionConfig)
+
+
+def main():
+    selection = setting_flags.override(config.SelectionConfig())
+    config.check_selection(selection)
+    class_names = read_manifest(_PREDICTIONS.value)["identity"]["class_names"]
+    unlabeled = prepare_set(
+        _UNLABELED.value,
+        # Where label put it, if it was not TFRecord files already.
+        os.path.join(_PREDICTIONS.value, "data"),
+        class_names=class_names,
+        label_offset=_LABEL_OFFSET.value,
+        labeled=False,
+    )
+    balance(unlabeled, _PREDICTIONS.value, _OUTPUT_DIR.value, selection, _SEED.value)
+
+
+if __name__ == "__main__":
+    setting_flags.run(main)

@@ -1,0 +1,48 @@
+"""Top-1 and top-5 accuracy of a trained model on a labeled data set.
+
+    python -m tpu_scripts.evaluate --model=runs/digits/generation_2/student \\
+        --data=digits:test
+"""
+
+import os
+import tempfile
+
+from absl import flags
+
+from data import files
+from noisy_student import model_files
+from noisy_student.evaluation import BATCH_SIZE, accuracy_on
+from noisy_student.inference import Predictor
+from noisy_student.preparation import prepare_set
+from tpu_scripts import setting_flags
+from tpu_scripts.strategy_flags import create_strategy
+
+_MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)
+_DATA = flags.DEFINE_string("data", "digits:test", "Labeled data set.")
+_LABEL_OFFSET = flags.DEFINE_integer(
+    "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", BATCH_SIZE, "Images a step, over all replicas."
+)
+_OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result; empty: none.")
+
+
+def main():
+    model, info = model_files.load_model(_MODEL.value)
+    predictor = Predictor(model, create_strategy(), _BATCH_SIZE.value)
+    with tempfile.TemporaryDirectory() as directory:
+        records = prepare_set(
+            _DATA.value,
+            os.path.join(directory, "data"),
+            class_names=info.class_names,
+            label_offset=_LABEL_OFFSET.value,
+        )
+        result = accuracy_on(predictor, records, info, _DATA.value)
+    print(f"top-1 {result['top_1']:.4f}  top-5 {result['top_5']:.4f}")
+    if _OUTPUT.value:
+        files.write_json(_OUTPUT.value, result)
+
+
+if __name__ == "__main__":
+    setting_flags.run(main)

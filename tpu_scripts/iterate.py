@@ -1,0 +1,59 @@
+"""The whole of Noisy Student Training: teacher, then students, one after the other.
+
+    python -m tpu_scripts.iterate --recipe=digits --work_dir=runs/digits
+
+Run again, it goes on at the first unfinished stage.
+"""
+
+import dataclasses
+import os
+
+from absl import flags
+
+from data.augmentation import Augmentation
+from noisy_student import config, recipes, report
+from noisy_student.iterate import iterate
+from noisy_student.training import LoopOptions
+from tpu_scripts import setting_flags
+from tpu_scripts.strategy_flags import create_strategy
+
+_RECIPE = flags.DEFINE_string(
+    "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
+)
+_WORK_DIR = flags.DEFINE_string("work_dir", "runs/digits", "Where everything goes.")
+
+# Part of the configuration, its prefix in the flags, its type.
+_PARTS = (
+    ("data", "", config.DataConfig),
+    ("augmentation", "", Augmentation),
+    ("selection", "", config.SelectionConfig),
+    ("teacher", "teacher_", config.ModelConfig),
+    ("teacher_training", "teacher_", config.TrainingConfig),
+    ("student", "student_", config.ModelConfig),
+    ("student_training", "student_", config.TrainingConfig),
+)
+for _, _prefix, _type in _PARTS:
+    setting_flags.define(_type, _prefix)
+setting_flags.define(config.Config)
+setting_flags.define(LoopOptions)
+
+
+def main():
+    settings = recipes.load(_RECIPE.value)
+    parts = {
+        name: setting_flags.override(getattr(settings, name), prefix)
+        for name, prefix, _ in _PARTS
+    }
+    settings = dataclasses.replace(setting_flags.override(settings), **parts)
+    config.check(settings)
+    work_dir = _WORK_DIR.value
+    options = setting_flags.override(LoopOptions())
+    summary = iterate(settings, work_dir, create_strategy(), options)
+    print()
+    print(report.format_table(report.table(summary)))
+    print(f"\nReport: {os.path.join(work_dir, report.REPORT)}")
+    print(f"Model:  {os.path.join(work_dir, 'export', 'saved_model')}")
+
+
+if __name__ == "__main__":
+    setting_flags.run(main)

@@ -1,0 +1,53 @@
+"""Flags made of dataclass fields, so that a setting is written down once."""
+
+import dataclasses
+
+from absl import app, flags
+
+from data.errors import InputError
+
+_DEFINE = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def define(settings: type, prefix: str = "") -> None:
+    """Defines a flag for each plain field of a dataclass; none is set by default.
+
+    Args:
+        settings: The dataclass.
+        prefix: Put before each name, such as `teacher_`.
+    """
+    for field in _plain_fields(settings):
+        _DEFINE[field.type](prefix + field.name, None, field.metadata["help"])
+
+
+def override(settings, prefix: str = ""):
+    """The dataclass instance with the fields replaced whose flags were given."""
+    given = {
+        field.name: flags.FLAGS[prefix + field.name].value
+        for field in _plain_fields(settings)
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(settings, **given)
+
+
+def run(main) -> None:
+    """`app.run`, with errors of input shown as one message."""
+
+    def guarded(argv):
+        if len(argv) > 1:
+            raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+        try:
+            return main()
+        except (InputError, FloatingPointError) as error:
+            raise SystemExit(f"Error: {error}") from error
+
+    app.run(guarded)
+
+
+def _plain_fields(settings):
+    return [field for field in dataclasses.fields(settings) if field.type in _DEFINE]

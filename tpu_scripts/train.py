@@ -1,0 +1,84 @@
+"""Trains one network: a teacher or control on labels, a student on both.
+
+    python -m tpu_scripts.train --recipe=digits --role=student --generation=1 \\
+        --labeled_data=tfrecord:runs/hand/data/labeled \\
+        --pseudo_labeled_data=runs/hand/generation_1/balanced \\
+        --output_dir=runs/hand/generation_1/student
+"""
+
+import os
+
+from absl import flags
+
+from data.augmentation import Augmentation
+from data.errors import InputError
+from noisy_student import config, recipes
+from noisy_student.balancing import load_balanced
+from noisy_student.preparation import prepare_set
+from noisy_student.training import LoopOptions, TrainingJob, train
+from tpu_scripts import setting_flags
+from tpu_scripts.strategy_flags import create_strategy
+
+_RECIPE = flags.DEFINE_string(
+    "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
+)
+_ROLE = flags.DEFINE_enum(
+    "role",
+    "teacher",
+    ["teacher", "student", "control"],
+    "Whose settings of the recipe to use; a control is a student on labels alone.",
+)
+_LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
+_PSEUDO = flags.DEFINE_string(
+    "pseudo_labeled_data", "", "Directory that balance wrote, for a student."
+)
+_LABEL_OFFSET = flags.DEFINE_integer(
+    "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
+)
+_GENERATION = flags.DEFINE_integer(
+    "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
+)
+_SEED = flags.DEFINE_integer("seed", None, "In place of the recipe's.")
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where checkpoints and the model go.", required=True
+)
+for _type in (config.ModelConfig, config.TrainingConfig, Augmentation, LoopOptions):
+    setting_flags.define(_type)
+
+
+def main():
+    recipe = recipes.load(_RECIPE.value)
+    kind = "teacher" if _ROLE.value == "teacher" else "student"
+    if (_ROLE.value == "student") != bool(_PSEUDO.value):
+        raise InputError(
+            "`pseudo_labeled_data`: expected for --role=student and for no other; "
+            f"received {_PSEUDO.value!r} with --role={_ROLE.value}."
+        )
+    model = setting_flags.override(getattr(recipe, kind))
+    training = setting_flags.override(getattr(recipe, f"{kind}_training"))
+    config.check_model(model)
+    config.check_training(training)
+    generation = _GENERATION.value
+    if generation is None:
+        generation = 0 if kind == "teacher" else 1
+    seed = recipe.seed if _SEED.value is None else _SEED.value
+    output_dir = _OUTPUT_DIR.value
+    job = TrainingJob(
+        labeled=prepare_set(
+            _LABELED.value,
+            os.path.join(output_dir, "data"),
+            label_offset=_LABEL_OFFSET.value,
+        ),
+        pseudo_labeled=load_balanced(_PSEUDO.value) if _PSEUDO.value else None,
+        model=model,
+        training=training,
+        augmentation=setting_flags.override(recipe.augmentation),
+        seed=seed + generation,
+    )
+    options = setting_flags.override(LoopOptions())
+    info = train(job, output_dir, create_strategy(), options, name=_ROLE.value)
+    print(f"Model: {output_dir} ({info.parameters:,} parameters)")
+
+
+if __name__ == "__main__":
+    setting_flags.run(main)
