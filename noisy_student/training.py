@@ -18,6 +18,7 @@ import json
 import logging
 import math
 import os
+import time
 
 import keras
 import orbit
@@ -75,6 +76,10 @@ class TrainingJob:
         if self.pseudo_labeled is None:
             return 0
         return math.ceil(self.training.batch_size * self.training.unlabeled_ratio)
+
+    @property
+    def images_per_step(self) -> int:
+        return self.training.batch_size + self.pseudo_batch_size
 
     def identity(self) -> dict:
         return {
@@ -160,12 +165,18 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         return model
 
     def train(self, num_steps: tf.Tensor) -> dict[str, float]:
-        """Runs `num_steps` steps; returns the mean of each metric over them."""
+        """Runs `num_steps` steps; returns the mean of each metric over them.
+
+        Also the last step's `learning_rate`, and `images_per_second`.
+        """
+        began = time.monotonic()
         if self._iterator is None:  # Only now is the restored step known.
             self._iterator = iter(self._batches(int(self.step.numpy())))
         self._loop(self._iterator, num_steps)
         means = {key: value / int(num_steps) for key, value in self._sums.take().items()}
         means["learning_rate"] = float(self.schedule(self.step.numpy() - 1))
+        images = int(num_steps) * self._job.images_per_step
+        means["images_per_second"] = images / (time.monotonic() - began)
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(
                 f"The loss is {means['loss']} within the {int(num_steps)} steps before "
@@ -334,15 +345,16 @@ def _run_loop(trainer, job, directory, strategy, options, name) -> dict:
         job.total_steps,
         "steps",
         start=int(trainer.step.numpy()),
-        items_per_unit=job.training.batch_size + job.pseudo_batch_size,
+        items_per_unit=job.images_per_step,
     )
 
     def report(means):
         step = int(trainer.step.numpy())
         progress.update(step, loss=means["loss"])
-        line = json.dumps({"step": step, **means})
+        row = {"step": step, **means}
+        row["timing"] = {"images_per_second": row.pop("images_per_second")}
         with tf.io.gfile.GFile(os.path.join(directory, HISTORY), "a") as history:
-            history.write(line + "\n")
+            history.write(json.dumps(row) + "\n")
 
     controller.train_actions += (report,)
     with _orbit_to_log():

@@ -5,5 +5,6 @@ import os
 
 # Before TensorFlow is imported: its start-up messages bury the progress lines.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Beam warns of every cloud file system that is not installed.
+# Beam warns of every cloud library that is not installed, once in its own name.
 logging.getLogger("apache_beam").setLevel(logging.ERROR)
+logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))

@@ -14,8 +14,7 @@ from noisy_student import model_files
 from noisy_student.evaluation import BATCH_SIZE, accuracy_on
 from noisy_student.inference import Predictor
 from noisy_student.preparation import prepare_set
-from tpu_scripts import setting_flags
-from tpu_scripts.strategy_flags import create_strategy
+from tpu_scripts import setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)
 _DATA = flags.DEFINE_string("data", "digits:test", "Labeled data set.")
@@ -26,11 +25,12 @@ _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", BATCH_SIZE, "Images a step, over all replicas."
 )
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result; empty: none.")
+strategy_flags.define()
 
 
 def main():
     model, info = model_files.load_model(_MODEL.value)
-    predictor = Predictor(model, create_strategy(), _BATCH_SIZE.value)
+    predictor = Predictor(model, strategy_flags.create_strategy(), _BATCH_SIZE.value)
     with tempfile.TemporaryDirectory() as directory:
         records = prepare_set(
             _DATA.value,

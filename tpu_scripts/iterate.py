@@ -14,8 +14,7 @@ from data.augmentation import Augmentation
 from noisy_student import config, recipes, report
 from noisy_student.iterate import iterate
 from noisy_student.training import LoopOptions
-from tpu_scripts import setting_flags
-from tpu_scripts.strategy_flags import create_strategy
+from tpu_scripts import setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -36,6 +35,7 @@ for _, _prefix, _type in _PARTS:
     setting_flags.define(_type, _prefix)
 setting_flags.define(config.Config)
 setting_flags.define(LoopOptions)
+strategy_flags.define()
 
 
 def main():
@@ -48,7 +48,7 @@ def main():
     config.check(settings)
     work_dir = _WORK_DIR.value
     options = setting_flags.override(LoopOptions())
-    summary = iterate(settings, work_dir, create_strategy(), options)
+    summary = iterate(settings, work_dir, strategy_flags.create_strategy(), options)
     print()
     print(report.format_table(report.table(summary)))
     print(f"\nReport: {os.path.join(work_dir, report.REPORT)}")

@@ -12,8 +12,7 @@ from absl import flags
 from noisy_student import labeling, model_files
 from noisy_student.manifest import read_manifest
 from noisy_student.preparation import prepare_set
-from tpu_scripts import setting_flags
-from tpu_scripts.strategy_flags import create_strategy
+from tpu_scripts import setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Directory of the teacher, as training writes it.", required=True
@@ -30,6 +29,7 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where predictions go.", required=True
 )
+strategy_flags.define()
 
 
 def main():
@@ -42,7 +42,11 @@ def main():
         labeled=False,
     )
     labeling.label(
-        _MODEL.value, unlabeled, _OUTPUT_DIR.value, create_strategy(), _BATCH_SIZE.value
+        _MODEL.value,
+        unlabeled,
+        _OUTPUT_DIR.value,
+        strategy_flags.create_strategy(),
+        _BATCH_SIZE.value,
     )
     results = read_manifest(_OUTPUT_DIR.value)["results"]
     print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")

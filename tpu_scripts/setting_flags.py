@@ -6,6 +6,9 @@ from absl import app, flags
 
 from data.errors import InputError
 
+# The flags defined here belong to the script that asks for them: --helpshort.
+flags.disclaim_key_flags()
+
 _DEFINE = {
     bool: flags.DEFINE_bool,
     int: flags.DEFINE_integer,

@@ -16,8 +16,7 @@ from noisy_student import config, recipes
 from noisy_student.balancing import load_balanced
 from noisy_student.preparation import prepare_set
 from noisy_student.training import LoopOptions, TrainingJob, train
-from tpu_scripts import setting_flags
-from tpu_scripts.strategy_flags import create_strategy
+from tpu_scripts import setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -44,6 +43,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 for _type in (config.ModelConfig, config.TrainingConfig, Augmentation, LoopOptions):
     setting_flags.define(_type)
+strategy_flags.define()
 
 
 def main():
@@ -76,7 +76,9 @@ def main():
         seed=seed + generation,
     )
     options = setting_flags.override(LoopOptions())
-    info = train(job, output_dir, create_strategy(), options, name=_ROLE.value)
+    info = train(
+        job, output_dir, strategy_flags.create_strategy(), options, name=_ROLE.value
+    )
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
 
 

@@ -1,0 +1,65 @@
+"""What many tests share: a tiny configuration and one finished run of it."""
+
+import dataclasses
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+from noisy_student import iterate, recipes, strategy
+from noisy_student.config import DataConfig
+
+
+def tiny_config(**changes):
+    """The digits recipe at its smallest: 7 blocks, 8 to 10 channels, few steps."""
+    recipe = recipes.load("digits")
+    model = dataclasses.replace(recipe.teacher, width=0.1, depth=0.1)
+    training = dataclasses.replace(
+        recipe.teacher_training, batch_size=20, epochs=8, warmup_epochs=2
+    )
+    tiny = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(recipe.data, labels_per_class=2, num_shards=3),
+        teacher=model,
+        student=model,
+        teacher_training=training,
+        student_training=dataclasses.replace(training, unlabeled_ratio=2.0),
+        selection=dataclasses.replace(recipe.selection, min_confidence=0.05),
+        generations=1,
+    )
+    return dataclasses.replace(tiny, **changes)
+
+
+@pytest.fixture
+def tiny():
+    return tiny_config()
+
+
+@pytest.fixture(scope="session")
+def cpu():
+    return strategy.create_strategy("cpu")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, cpu):
+    """work_dir and summary of `tiny_config()`, run once."""
+    work_dir = str(tmp_path_factory.mktemp("finished_run"))
+    return work_dir, iterate.iterate(tiny_config(), work_dir, cpu)
+
+
+@pytest.fixture(scope="session")
+def prepared(finished_run):
+    """The record sets of the finished run."""
+    work_dir, _ = finished_run
+    return iterate.prepare(tiny_config().data, os.path.join(work_dir, "data"), seed=0)
+
+
+@pytest.fixture
+def digits_data():
+    return DataConfig(
+        labeled_data="digits:pool",
+        labels_per_class=3,
+        validation_data="digits:validation",
+        test_data="digits:test",
+    )

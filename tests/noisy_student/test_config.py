@@ -1,0 +1,71 @@
+"""Bad settings are refused before any work, by name and with a remedy."""
+
+import dataclasses
+
+import pytest
+
+from data.errors import InputError
+from noisy_student import config, recipes
+
+
+def changed(settings, part, **values):
+    new = dataclasses.replace(getattr(settings, part), **values)
+    return dataclasses.replace(settings, **{part: new})
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_valid(name):
+    config.check(recipes.load(name))
+
+
+def test_config_survives_json(tiny):
+    assert config.from_dict(config.Config, config.to_dict(tiny)) == tiny
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("selection", {"min_confidence": 1.2}, "min_confidence.*0 to 1.*1.2"),
+        ("selection", {"min_confidence": -0.1}, "min_confidence.*-0.1"),
+        ("teacher", {"variant": "efficientnet-b10"}, "efficientnet-b10.*Did you mean"),
+        ("teacher", {"dropout_rate": 1.0}, "teacher_dropout_rate"),
+        ("student", {"image_size": 4}, "student_image_size"),
+        ("student_training", {"batch_size": 0}, "student_batch_size.*more than 0"),
+        ("student_training", {"unlabeled_ratio": 0.0}, "unlabeled_ratio"),
+        ("teacher_training", {"softmax_temperature": 0.0}, "softmax_temperature"),
+        ("teacher_training", {"final_base_learning_rate": 9.0}, "final_base_learning_rate"),
+        ("data", {"labels_per_class": 0}, "unlabeled_data.*neither"),
+        ("data", {"unlabeled_data": "folder:x"}, "unlabeled_data.*both"),
+    ],
+)
+def test_bad_settings_are_named(tiny, part, values, message):
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        config.check(changed(tiny, part, **values))
+
+
+def test_stopping_needs_validation_data(tiny):
+    settings = changed(tiny, "data", validation_data="")
+    with pytest.raises(InputError, match="stop_when_no_gain.*validation_data"):
+        config.check(dataclasses.replace(settings, stop_when_no_gain=True))
+
+
+def test_smaller_student_is_refused_with_both_sizes(tiny):
+    settings = changed(tiny, "teacher", width=0.5)
+    with pytest.raises(InputError, match=r"at least the teacher's [\d,]+ .*--allow"):
+        config.check(settings)
+    config.check(dataclasses.replace(settings, allow_smaller_student=True))
+
+
+def test_unknown_recipe_names_near_ones():
+    with pytest.raises(InputError, match="digit.*Did you mean digits"):
+        recipes.load("digit")
+
+
+def test_differences_name_nested_fields():
+    old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "e": 4}
+    assert config.differences(old, new) == ["a.c: 2 -> 5", "d: 3 -> None", "e: None -> 4"]
+
+
+def test_total_steps_follow_from_epochs():
+    training = config.TrainingConfig(batch_size=2048, epochs=350)
+    assert training.total_steps(1_281_167) == 218_949
