@@ -1,0 +1,257 @@
+"""The whole network: sizes, shapes, seeds, noise rates, precision, saving."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from efficientnet import layers as own
+from efficientnet import model, variants
+
+TINY = {"width": 0.1, "depth": 0.1, "num_classes": 5}
+
+
+def _count(weights):
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+@functools.cache
+def _unallocated(*args, **kwargs):
+    """A model without memory for its weights: enough to look at shapes."""
+    with keras.StatelessScope(initialize_variables=False):
+        return model.build_efficientnet(*args, **kwargs)
+
+
+def _tiny(seed=1, **options):
+    return model.build_efficientnet(**{**TINY, "seed": seed, **options})
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture
+def mixed_bfloat16():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable", "statistics"),
+    [
+        ("efficientnet-b0", 5_288_548, 42_016),
+        ("efficientnet-b1", 7_794_184, 62_048),
+        ("efficientnet-b2", 9_109_994, 67_568),
+        ("efficientnet-b3", 12_233_232, 87_296),
+        ("efficientnet-b4", 19_341_616, 125_200),
+        ("efficientnet-b5", 30_389_784, 172_736),
+        ("efficientnet-b6", 43_040_704, 224_432),
+        ("efficientnet-b7", 66_347_960, 310_720),
+        ("efficientnet-b8", 87_413_142, 380_032),
+        ("efficientnet-l0", 140_764_664, 493_904),
+        ("efficientnet-l1", 272_630_564, 693_920),
+        ("efficientnet-l2", 480_309_308, 1_090_688),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, trainable, statistics):
+    network = _unallocated(name, num_classes=1000)
+    assert _count(network.trainable_variables) == trainable
+    assert _count(network.non_trainable_variables) == statistics
+
+
+def test_b0_has_213_trainables_and_98_statistics():
+    network = _unallocated("efficientnet-b0", num_classes=10)
+    assert len(network.trainable_variables) == 213
+    assert len(network.non_trainable_variables) == 98
+    assert _count(network.trainable_variables) == 4_020_358
+
+
+def _block_shapes(network, side):
+    """(side, channels) after the stem, each block, and the head."""
+    names = ["stem_silu"]
+    for index in range(16):
+        add = f"block_{index}_add"
+        known = {layer.name for layer in network.layers}
+        names.append(add if add in known else f"block_{index}_project_bn")
+    names.append("head_silu")
+    outputs = [network.get_layer(name).output for name in names]
+    with keras.StatelessScope(initialize_variables=False):
+        shapes = keras.Model(network.input, outputs).compute_output_shape(
+            (1, side, side, 3)
+        )
+    assert all(shape[1] == shape[2] for shape in shapes)
+    return [(shape[1], shape[3]) for shape in shapes]
+
+
+def test_small_image_feature_sizes_at_32_pixels():
+    network = _unallocated("efficientnet-b0", num_classes=10, small_image=True)
+    assert _block_shapes(network, 32) == (
+        [(16, 32), (16, 16)]
+        + [(16, 24)] * 2
+        + [(16, 40)] * 2
+        + [(8, 80)] * 3
+        + [(8, 112)] * 3
+        + [(4, 192)] * 4
+        + [(4, 320), (4, 1280)]
+    )
+
+
+def test_photo_feature_sizes_at_224_pixels():
+    network = _unallocated("efficientnet-b0", num_classes=10)
+    sizes = [side for side, _ in _block_shapes(network, 224)]
+    assert sizes == [112, 112, 56, 56, 28, 28] + [14] * 6 + [7] * 6
+
+
+def test_weights_move_between_the_photo_and_the_small_image_form(images):
+    photo, small = _tiny(seed=1), _tiny(seed=2, small_image=True)
+    before = small(images).numpy()
+    small.set_weights(photo.get_weights())
+    expected = _tiny(seed=1, small_image=True)(images).numpy()
+    np.testing.assert_array_equal(small(images).numpy(), expected)
+    assert not np.array_equal(before, expected)
+
+
+def test_same_seed_gives_same_weights_and_another_seed_others():
+    first, again, other = _tiny(seed=3), _tiny(seed=3), _tiny(seed=4)
+    for one, two in zip(first.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+    kernels = [
+        (one.numpy(), two.numpy())
+        for one, two in zip(first.weights, other.weights, strict=True)
+        if "kernel" in one.path
+    ]
+    assert kernels
+    assert not any(np.array_equal(one, two) for one, two in kernels)
+
+
+def test_layers_of_equal_shape_get_different_initial_weights():
+    network = _tiny(depth=1.0, width=0.01)
+    kernels = [
+        network.get_layer(f"block_{index}_depthwise_conv").kernel.numpy()
+        for index in (12, 13, 14)
+    ]
+    assert kernels[0].shape == kernels[1].shape == kernels[2].shape
+    for one, two in ((0, 1), (1, 2), (0, 2)):
+        assert not np.array_equal(kernels[one], kernels[two])
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ("stem_conv", (2 / (9 * 32)) ** 0.5),
+        ("head_conv", (2 / 1280) ** 0.5),
+        ("block_2_depthwise_conv", (2 / 9) ** 0.5),
+        ("block_12_depthwise_conv", (2 / 25) ** 0.5),
+    ],
+)
+def test_convolutions_start_as_untruncated_normals_of_the_published_width(layer, expected):
+    kernel = _first_values(_unallocated(num_classes=10, seed=0).get_layer(layer))
+    assert kernel.std() == pytest.approx(expected, rel=0.06)
+    assert abs(kernel.mean()) < 0.1 * expected
+    assert np.abs(kernel).max() > 2.5 * expected  # A truncated normal ends at 2.
+
+
+def _first_values(layer):
+    """A kernel as its initializer makes it; the layer itself has no memory."""
+    name = "depthwise_initializer" if "depthwise" in layer.name else "kernel_initializer"
+    return np.asarray(getattr(layer, name)(layer.kernel.shape))
+
+
+@pytest.mark.parametrize("num_classes", [4, 100])
+def test_classifier_starts_uniform_within_one_over_root_of_classes(num_classes):
+    dense = _tiny(num_classes=num_classes, width=0.5).get_layer("head_dense")
+    bound = num_classes**-0.5
+    assert np.abs(dense.kernel).max() <= bound
+    assert np.abs(dense.kernel).max() > 0.99 * bound
+    assert dense.kernel.numpy().std() == pytest.approx(bound / 3**0.5, rel=0.05)
+    assert not dense.bias.numpy().any()
+
+
+def test_stochastic_depth_rate_of_block_i_is_i_over_n():
+    network = _unallocated("efficientnet-b1", num_classes=10, stochastic_depth_rate=0.3)
+    rates = {
+        int(layer.name.split("_")[1]): layer.rate
+        for layer in network.layers
+        if isinstance(layer, own.StochasticDepth)
+    }
+    starts = {0, 2, 5, 8, 12, 16, 21}  # The first block of a stage has no shortcut.
+    assert set(rates) == set(range(23)) - starts
+    assert rates == pytest.approx({i: 0.3 * i / 23 for i in rates})
+
+
+def test_block_0_never_drops_even_with_a_shortcut():
+    # 8 input channels and 8 output channels: block 0 has a shortcut, at rate 0.
+    names = [layer.name for layer in _unallocated(**TINY).layers]
+    assert "block_0_add" in names
+    assert "block_0_stochastic_depth" not in names
+
+
+def test_dropout_rate_is_the_variants_unless_given():
+    of_variant = _unallocated("efficientnet-b4", num_classes=2, width=0.1, depth=0.1)
+    given = _unallocated("efficientnet-b4", dropout_rate=0.0, **TINY)
+    assert of_variant.get_layer("head_dropout").rate == 0.4
+    assert given.get_layer("head_dropout").rate == 0.0
+
+
+def test_momentum_mean_and_std_reach_the_layers():
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    network = _unallocated(batch_norm_momentum=0.9, mean=mean, std=std, **TINY)
+    norms = [x for x in network.layers if isinstance(x, own.BatchNormalization)]
+    assert {layer.momentum for layer in norms} == {0.9}
+    assert network.get_layer("normalization").mean == list(mean)
+    assert network.get_layer("normalization").std == list(std)
+
+
+def test_any_input_size_works():
+    network = _tiny()
+    for height, width in ((32, 32), (33, 47), (8, 90)):
+        logits = network(np.zeros((2, height, width, 3), np.uint8)).numpy()
+        assert logits.shape == (2, 5)
+        assert np.isfinite(logits).all()
+
+
+def test_bytes_and_floats_give_the_same_logits(images):
+    network = _tiny()
+    np.testing.assert_array_equal(network(images), network(images.astype(np.float32)))
+
+
+def test_inference_has_no_noise_and_training_has(images):
+    network = _tiny(small_image=True, stochastic_depth_rate=0.9, dropout_rate=0.5)
+    np.testing.assert_array_equal(network(images), network(images, training=False))
+    with own.noise_key(0, 0):
+        one = network(images, training=True).numpy()
+    with own.noise_key(0, 1):
+        two = network(images, training=True).numpy()
+    assert not np.array_equal(one, two)
+
+
+@pytest.mark.usefixtures("mixed_bfloat16")
+def test_logits_are_float32_under_mixed_precision(images):
+    network = _tiny()
+    assert network.get_layer("head_conv").compute_dtype == "bfloat16"
+    logits = network(images)
+    assert logits.dtype == "float32"
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    keras.config.set_dtype_policy("float32")
+    full = _tiny()(images).numpy()
+    np.testing.assert_allclose(logits, full, atol=0.05 * np.abs(full).max())
+
+
+def test_saved_model_gives_equal_logits_and_keeps_its_settings(images, tmp_path):
+    network = _tiny(batch_norm_momentum=0.9, mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.1))
+    for _ in range(2):  # Moving statistics and noise are part of what is kept.
+        network(images, training=True)
+    path = tmp_path / "model.keras"
+    network.save(path)
+    loaded = keras.models.load_model(path)
+    np.testing.assert_array_equal(network(images), loaded(images))
+    with own.noise_key(0, 0):
+        expected = network(images, training=True)
+    with own.noise_key(0, 0):
+        np.testing.assert_array_equal(loaded(images, training=True), expected)
+    for one, two in zip(network.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(one, two)

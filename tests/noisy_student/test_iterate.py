@@ -1,0 +1,202 @@
+"""The whole loop: what it leaves behind, and what it does when run again."""
+
+import dataclasses
+import html.parser
+import json
+import os
+import time
+
+import pytest
+
+from data import files
+from data.errors import InputError
+from noisy_student import iterate, report
+from noisy_student.manifest import read_manifest
+
+
+def test_layout_of_the_work_dir(finished_run):
+    work_dir, _ = finished_run
+    for path in (
+        "config.json",
+        "summary.json",
+        "report/index.html",
+        "report/accuracy.png",
+        "data/bad_files.csv",
+        "data/labeled/manifest.json",
+        "generation_0/teacher/model.keras",
+        "generation_1/predictions/manifest.json",
+        "generation_1/balanced/manifest.json",
+        "generation_1/student/model.keras",
+        "generation_1/student/metrics.json",
+        "generation_1/control/model.keras",
+        "export/saved_model/saved_model.pb",
+    ):
+        assert os.path.exists(os.path.join(work_dir, path)), path
+
+
+def test_summary_holds_generations_control_and_pseudo_labels(finished_run):
+    work_dir, summary = finished_run
+    assert files.read_json(os.path.join(work_dir, "summary.json")) == summary
+    teacher, student = summary["generations"]
+    assert (teacher["role"], student["role"]) == ("teacher", "student")
+    assert "pseudo_labels" not in teacher
+    assert summary["images"] == {
+        "labeled": 20,
+        "unlabeled": 980,
+        "validation": 297,
+        "test": 500,
+    }
+    labels = student["pseudo_labels"]
+    assert labels["kept"] + labels["dropped"] == 980
+    assert labels["examples"] == sum(labels["examples_per_class"])
+    assert 0 <= labels["accuracy"] <= 1
+    assert 0 <= labels["pool_accuracy"] <= 1
+    assert student["control"]["steps"] == student["steps"]
+    assert student["control"]["parameters"] == student["parameters"]
+    assert summary["exported"] == "generation_1/student"
+
+
+def test_pool_accuracy_is_the_teachers_on_the_unlabeled_images(finished_run, cpu, prepared):
+    from noisy_student import evaluation, inference, model_files
+
+    work_dir, summary = finished_run
+    model, info = model_files.load_model(os.path.join(work_dir, "generation_0/teacher"))
+    predictor = inference.Predictor(model, cpu, 100)
+    measured = evaluation.accuracy_on(predictor, prepared.unlabeled, info, "pool")
+    labels = summary["generations"][1]["pseudo_labels"]
+    assert measured["top_1"] == labels["pool_accuracy"]
+
+
+def test_finished_work_dir_returns_at_once(finished_run, tiny, cpu, monkeypatch):
+    work_dir, summary = finished_run
+    monkeypatch.setattr(iterate, "prepare", None)  # Any stage would fail.
+    assert iterate.iterate(tiny, work_dir, cpu) == summary
+
+
+def test_rerun_without_summary_recomputes_nothing(finished_run, tiny, cpu):
+    work_dir, summary = finished_run
+    os.remove(os.path.join(work_dir, "summary.json"))
+    before = _times(work_dir)
+    again = iterate.iterate(tiny, work_dir, cpu)
+    assert {**again, "timing": None} == {**summary, "timing": None}
+    changed = {path for path, when in _times(work_dir).items() if before.get(path) != when}
+    allowed = ("summary.json", "report", "bad_files.csv")
+    assert all(any(name in path for name in allowed) for path in changed), changed
+
+
+def _times(work_dir):
+    return {
+        os.path.join(root, name): os.stat(os.path.join(root, name)).st_mtime_ns
+        for root, _, names in os.walk(work_dir)
+        for name in names
+    }
+
+
+def test_other_config_is_refused_with_the_differing_fields(finished_run, tiny, cpu):
+    work_dir, _ = finished_run
+    changed = dataclasses.replace(tiny, seed=5, generations=3)
+    with pytest.raises(InputError, match=r"(?s)generations: 1 -> 3.*seed: 0 -> 5.*another"):
+        iterate.iterate(changed, work_dir, cpu)
+
+
+def test_unwritable_work_dir_is_refused(tiny, cpu, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(InputError, match="can be written to"):
+        iterate.iterate(tiny, str(path), cpu)
+
+
+class _Page(html.parser.HTMLParser):
+    """Cells of the table, captions, and whether anything is loaded from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text, self.links = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href") and v[0] != "#"]
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
+
+
+def test_report_shows_every_number_of_the_table_without_network(finished_run):
+    work_dir, summary = finished_run
+    page = _Page()
+    with open(os.path.join(work_dir, "report/index.html")) as file:
+        page.feed(file.read())
+    for row in report.table(summary):
+        assert set(filter(None, row)) <= set(page.text)
+    assert page.tags.count("svg") == 4
+    assert not page.links
+
+
+def test_terminal_table_has_a_row_for_each_generation(finished_run):
+    _, summary = finished_run
+    lines = report.format_table(report.table(summary)).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].startswith("0 (teacher)")
+    assert lines[2].startswith("1 (student)")
+    control = summary["generations"][1]["control"]["test_top_1"]
+    assert f"{100 * control:.1f} %" in lines[2]
+
+
+def test_no_gain_on_validation_stops_and_exports_the_teacher(
+    tiny, cpu, tmp_path, monkeypatch
+):
+    """Labels and trainings replaced by scripted accuracies: the decision alone."""
+    top_1 = {"generation_0/teacher": 0.5, "generation_1/student": 0.7}
+    exported = []
+
+    class Scripted(iterate._Run):
+        def __init__(self, *args):
+            self._work_dir = args[1]
+
+        def train_teacher(self):
+            return "generation_0/teacher"
+
+        def pseudo_label(self, *_):
+            return None
+
+        def train_student(self, generation, _):
+            return f"generation_{generation}/student"
+
+        def outcome(self, generation, role, model, control=None):
+            return {"generation": generation, "validation_top_1": top_1.get(model, 0.7)}
+
+        def export(self, model):
+            exported.append(model)
+
+        def summary(self, generations, best, seconds):
+            return {"generations": generations}
+
+    monkeypatch.setattr(iterate, "_Run", Scripted)
+    monkeypatch.setattr(iterate.report, "write_report", lambda *_: None)
+    config = dataclasses.replace(tiny, generations=5, stop_when_no_gain=True, control=False)
+    summary = iterate.iterate(config, str(tmp_path), cpu)
+    assert [row["generation"] for row in summary["generations"]] == [0, 1, 2]
+    assert exported == ["generation_1/student"]
+
+
+def test_teacher_of_the_predictions_is_on_record(finished_run):
+    work_dir, _ = finished_run
+    predictions = read_manifest(os.path.join(work_dir, "generation_1/predictions"))
+    teacher = read_manifest(os.path.join(work_dir, "generation_0/teacher"))
+    assert predictions["identity"]["teacher_sha256"] == teacher["results"]["weights_sha256"]
+
+
+def test_only_timing_and_created_hold_times(finished_run):
+    """Everything else must be equal between two equal runs."""
+    work_dir, _ = finished_run
+    today = time.strftime("%Y-%m-%d")
+    for root, _, names in os.walk(work_dir):
+        for name in names:
+            if name.endswith(".json"):
+                content = files.read_json(os.path.join(root, name))
+                if isinstance(content, dict):
+                    content.pop("created", None)
+                    content.pop("timing", None)
+                text = json.dumps(content)
+                assert today not in text, name
+                assert "seconds" not in text, name

@@ -1,0 +1,154 @@
+"""The scripts as a user runs them: real processes, real flags."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from noisy_student import model_files
+from tests.conftest import tiny_config
+
+SCRIPTS = (
+    "prepare_data",
+    "train",
+    "label",
+    "balance",
+    "iterate",
+    "evaluate",
+    "export",
+    "predict",
+)
+# What makes the digits recipe the tiny configuration of conftest.
+DATA = ("--labels_per_class=2", "--num_shards=3")
+NETWORK = (
+    "--width=0.1",
+    "--depth=0.1",
+    "--batch_size=20",
+    "--epochs=8",
+    "--warmup_epochs=2",
+)
+
+
+def run_script(name, *arguments, expect=0):
+    """Runs `python -m tpu_scripts.NAME`; returns what it printed, both streams."""
+    run = subprocess.run(
+        [sys.executable, "-m", f"tpu_scripts.{name}", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == expect, run.stdout[-3000:]
+    return run.stdout
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_are_short(name):
+    with open(f"tpu_scripts/{name}.py") as file:
+        assert len(file.readlines()) <= 100
+
+
+def test_chained_by_hand_the_stages_give_what_iterate_gives(tmp_path, finished_run):
+    iterated, summary = finished_run
+    data, first = f"{tmp_path}/data", f"{tmp_path}/generation_1"
+    run_script("prepare_data", "--recipe=digits", f"--output_dir={data}", *DATA)
+    labeled = f"--labeled_data=tfrecord:{data}/labeled"
+    unlabeled = f"--unlabeled_data=tfrecord:{data}/unlabeled"
+    teacher = f"{tmp_path}/generation_0/teacher"
+    run_script("train", "--role=teacher", labeled, f"--output_dir={teacher}", *NETWORK)
+    run_script(
+        "label", f"--model={teacher}", unlabeled, f"--output_dir={first}/predictions"
+    )
+    run_script(
+        "balance",
+        unlabeled,
+        f"--predictions={first}/predictions",
+        f"--output_dir={first}/balanced",
+        "--min_confidence=0.05",
+    )
+    run_script(
+        "train",
+        "--role=student",
+        labeled,
+        f"--pseudo_labeled_data={first}/balanced",
+        f"--output_dir={first}/student",
+        "--unlabeled_ratio=2",
+        *NETWORK,
+    )
+    for model in ("generation_0/teacher", "generation_1/student"):
+        by_hand = model_files.load_info(f"{tmp_path}/{model}")
+        assert by_hand == model_files.load_info(os.path.join(iterated, model))
+
+    output = f"{tmp_path}/result.json"
+    printed = run_script(
+        "evaluate",
+        f"--model={first}/student",
+        f"--data=tfrecord:{data}/test",
+        f"--output={output}",
+    )
+    top_1 = summary["generations"][1]["test_top_1"]
+    assert f"top-1 {top_1:.4f}" in printed
+    with open(output) as file:
+        assert json.load(file)["top_1"] == top_1
+    run_script("export", f"--model={first}/student", f"--output_dir={tmp_path}/exported")
+    assert os.path.exists(f"{tmp_path}/exported/saved_model/saved_model.pb")
+
+
+def test_predict_labels_a_folder(tmp_path, finished_run):
+    from data import sources
+
+    folder = tmp_path / "images" / "deeper"
+    folder.mkdir(parents=True)
+    for record in sources.open_source("digits:test").read(range(3)):
+        (folder / f"{record.id[-6:]}.png").write_bytes(record.image)
+    output = tmp_path / "out.csv"
+    printed = run_script(
+        "predict",
+        f"--model={finished_run[0]}/export/saved_model",
+        f"--images={tmp_path}/images",
+        f"--output={output}",
+    )
+    assert "3 images" in printed
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [f"deeper/{i:06d}.png" for i in range(3)]
+    assert all(row["class_name"] in "0123456789" for row in rows)
+
+
+def test_helpshort_has_a_line_for_every_setting():
+    printed = run_script("iterate", "--helpshort", expect=1)
+    for flag in ("labels_per_class", "student_width", "magnitude", "strategy", "seed"):
+        assert f"--{flag}: " in printed
+    assert "(an integer)" in printed
+
+
+def test_bad_input_ends_with_one_message_and_no_traceback(tmp_path):
+    printed = run_script(
+        "iterate", "--recipe=digit", f"--work_dir={tmp_path}/run", expect=1
+    )
+    assert "Error: Unknown `recipe`" in printed
+    assert "Did you mean digits" in printed
+    assert "Traceback" not in printed
+    assert not os.path.exists(tmp_path / "run")
+
+
+def test_flags_reach_the_configuration(finished_run, tmp_path):
+    """A work_dir of the tiny configuration accepts the flags that make it so."""
+    prefixed = [
+        f"--{role}_{flag[2:]}" for role in ("teacher", "student") for flag in NETWORK
+    ]
+    printed = run_script(
+        "iterate",
+        f"--work_dir={finished_run[0]}",
+        "--generations=1",
+        "--min_confidence=0.05",
+        "--student_unlabeled_ratio=2",
+        *DATA,
+        *prefixed,
+    )
+    assert tiny_config().generations == 1
+    assert "1 (student)" in printed
+    assert "train" not in printed.lower().split("generation  ")[0]
