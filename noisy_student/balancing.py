@@ -1,16 +1,13 @@
 """Filters and balances pseudo-labels (paper §2, "data filtering and balancing").
 
-Per class, of the images the teacher puts there with at least `min_confidence`:
-the `images_per_class` (K) most confident, ties broken by a hash of the id. A
-class with only n < K of them keeps all, each K // n times, and the K % n with
-the smallest hashes once more. So every class that has images has exactly K.
+Images below `min_confidence` are dropped; of the others every class that has any
+gets exactly `images_per_class` examples, by the rule in `selection.py`.
 
 Two Apache Beam passes over shards: the first combines per class the ranking of
 its images; the second joins images with predictions by id and writes.
 """
 
 import dataclasses
-import hashlib
 import os
 
 import apache_beam as beam
@@ -24,32 +21,9 @@ from noisy_student.config import SelectionConfig
 from noisy_student.labeling import shards_by_name
 from noisy_student.manifest import Stage, read_manifest
 from noisy_student.predictions import read_index
+from noisy_student.selection import ClassSelection, RankImages, copies_of, id_hashes
 
 SELECTION = "selection.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassSelection:
-    """Which images of a class are kept, and how often.
-
-    An image is kept if (confidence, hash) ranks no lower than (`confidence`,
-    `id_hash`): a higher confidence first, then the smaller hash.
-
-    Attributes:
-        eligible: Images of this class with enough confidence.
-        kept: How many of them are kept.
-        confidence: Of the last image kept.
-        id_hash: Of the last image kept.
-        copies: How often each kept image occurs.
-        extra_hash: Images with a hash up to this occur once more; -1: none.
-    """
-
-    eligible: int
-    kept: int
-    confidence: float
-    id_hash: int
-    copies: int
-    extra_hash: int
 
 
 def balance(
@@ -126,67 +100,6 @@ def load_balanced(directory: str) -> RecordSet:
         num_examples=manifest["results"]["examples"],
         class_names=tuple(manifest["identity"]["class_names"]),
     )
-
-
-def id_hashes(ids, seed: int) -> np.ndarray:
-    """uint64 `[N]` hashes of byte-string ids, different for every seed."""
-    key = str(seed).encode()
-    digests = b"".join(hashlib.blake2b(id_, digest_size=8, key=key).digest() for id_ in ids)
-    return np.frombuffer(digests, "<u8")
-
-
-class RankImages(beam.CombineFn):
-    """Merges (confidences, hashes) of one class, keeping the best `limit`.
-
-    The accumulator is (number seen, confidences, hashes); it never holds more
-    than twice `limit` images, and merges exactly in any order.
-    """
-
-    def __init__(self, limit: int):
-        self._limit = limit
-
-    def create_accumulator(self):
-        return 0, np.zeros(0, np.float32), np.zeros(0, np.uint64)
-
-    def add_input(self, accumulator, images):
-        confidences, hashes = images
-        return self.merge_accumulators(
-            [accumulator, (len(confidences), confidences, hashes)]
-        )
-
-    def merge_accumulators(self, accumulators):
-        counts, confidences, hashes = zip(*accumulators, strict=True)
-        confidences, hashes = np.concatenate(confidences), np.concatenate(hashes)
-        if len(confidences) > self._limit:
-            best = np.lexsort((hashes, -confidences))[: self._limit]
-            confidences, hashes = confidences[best], hashes[best]
-        return sum(counts), confidences, hashes
-
-    def extract_output(self, accumulator) -> ClassSelection:
-        eligible, confidences, hashes = accumulator
-        kept = len(confidences)
-        last = np.lexsort((hashes, -confidences))[-1]
-        copies, extra = divmod(self._limit, kept)
-        return ClassSelection(
-            eligible=eligible,
-            kept=kept,
-            confidence=float(confidences[last]),
-            id_hash=int(hashes[last]),
-            copies=copies,
-            extra_hash=int(np.sort(hashes)[extra - 1]) if extra else -1,
-        )
-
-
-def copies_of(selection: ClassSelection, confidences, hashes) -> np.ndarray:
-    """How often each image of a class occurs: int64 `[N]`, 0 if dropped."""
-    limit = np.float32(selection.confidence)
-    kept = (confidences > limit) | (
-        (confidences == limit) & (hashes <= np.uint64(selection.id_hash))
-    )
-    copies = np.full(len(hashes), selection.copies)
-    if selection.extra_hash >= 0:
-        copies += hashes <= np.uint64(selection.extra_hash)
-    return np.where(kept, copies, 0)
 
 
 def _check_same_images(unlabeled, predictions, identity) -> None:

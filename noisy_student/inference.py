@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from noisy_student.strategy import check_one_process
+
 
 class Predictor:
     """Class probabilities of images.
@@ -21,6 +23,7 @@ class Predictor:
     """
 
     def __init__(self, model: keras.Model, strategy, batch_size: int):
+        check_one_process("labeling and evaluation", strategy)
         self._strategy = strategy
         replicas = strategy.num_replicas_in_sync
         self.batch_size = -(-batch_size // replicas) * replicas

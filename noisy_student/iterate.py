@@ -23,7 +23,9 @@ from noisy_student.export import export
 from noisy_student.labeling import label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
-from noisy_student.training import LoopOptions, TrainingJob, train
+from noisy_student.strategy import check_one_process
+from noisy_student.train_step import TrainingJob
+from noisy_student.training import LoopOptions, train
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
@@ -46,6 +48,7 @@ def iterate(
         The content of `summary.json`, described in `docs/summary.md`.
     """
     check(config)
+    check_one_process("the whole loop", strategy)
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
         return files.read_json(os.path.join(work_dir, SUMMARY))

@@ -15,7 +15,8 @@ from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.balancing import load_balanced
 from noisy_student.preparation import prepare_set
-from noisy_student.training import LoopOptions, TrainingJob, train
+from noisy_student.train_step import TrainingJob
+from noisy_student.training import LoopOptions, train
 from tpu_scripts import setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(

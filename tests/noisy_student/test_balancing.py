@@ -11,7 +11,7 @@ from data import records
 from data.errors import InputError
 from data.images import encode_png
 from data.records import Record, RecordSet
-from noisy_student import balancing
+from noisy_student import balancing, selection
 from noisy_student.config import SelectionConfig
 from noisy_student.manifest import Stage, read_manifest
 from noisy_student.predictions import Index, read_index, write_index
@@ -21,7 +21,7 @@ CLASSES = ("cat", "dog", "owl")
 
 def rank(limit, confidences, hashes, parts=1):
     """`RankImages` over the images, given in `parts` merged pieces."""
-    combine = balancing.RankImages(limit)
+    combine = selection.RankImages(limit)
     accumulators = [
         combine.add_input(combine.create_accumulator(), piece)
         for piece in zip(
@@ -50,18 +50,18 @@ def test_copies_equal_brute_force_in_any_partition(count, parts):
     # Few distinct confidences, so that ties cross the border.
     confidences = generator.integers(3, 9, count).astype(np.float32) / 10
     hashes = generator.integers(0, 2**64, count, dtype=np.uint64)
-    selection = rank(37, confidences, hashes, parts)
-    copies = balancing.copies_of(selection, confidences, hashes)
+    chosen = rank(37, confidences, hashes, parts)
+    copies = selection.copies_of(chosen, confidences, hashes)
     assert copies.sum() == 37
     assert copies.tolist() == brute_force(37, confidences, hashes)
-    assert selection.eligible == count
-    assert selection.kept == min(count, 37)
+    assert chosen.eligible == count
+    assert chosen.kept == min(count, 37)
 
 
 def test_hashes_differ_by_id_and_seed_and_repeat():
     ids = [b"a", b"b"]
-    assert balancing.id_hashes(ids, 0).tolist() == balancing.id_hashes(ids, 0).tolist()
-    assert len({*balancing.id_hashes(ids, 0), *balancing.id_hashes(ids, 1)}) == 4
+    assert selection.id_hashes(ids, 0).tolist() == selection.id_hashes(ids, 0).tolist()
+    assert len({*selection.id_hashes(ids, 0), *selection.id_hashes(ids, 1)}) == 4
 
 
 class Pool:
@@ -122,9 +122,9 @@ def pool(tmp_path):
 
 
 def balance(pool, directory, **changes):
-    selection = {"min_confidence": 0.5, "images_per_class": 20, **changes}
+    settings = {"min_confidence": 0.5, "images_per_class": 20, **changes}
     return balancing.balance(
-        pool.records, pool.predictions, str(directory), SelectionConfig(**selection), seed=1
+        pool.records, pool.predictions, str(directory), SelectionConfig(**settings), seed=1
     )
 
 

@@ -15,7 +15,8 @@ from noisy_student import model_files, training
 from noisy_student.iterate import student_job, teacher_job
 from noisy_student.preparation import PreparedData
 from noisy_student.strategy import check_batch_size
-from noisy_student.training import LoopOptions, NoisyStudentTrainer, read_history
+from noisy_student.train_step import NoisyStudentTrainer
+from noisy_student.training import LoopOptions, read_history
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""Where images come from: one string names a data set, in every script.
+
+* `digits[:pool|validation|test]`: scikit-learn's 1,797 hand-written digits;
+* `folder:DIR`: one folder a class; unlabeled images in any arrangement;
+* `idx:DIR[:train|test]`: MNIST-format files;
+* `tfds:NAME[:SPLIT]`: TensorFlow Datasets;
+* `tfrecord:GLOB`: shards in the features of `data.records`, or a folder of them;
+  a `class_names.json` beside them names the labels.
+"""
+
+from collections.abc import Sequence
+
+from data.errors import InputError
+from data.sources import arrays
+from data.sources.base import Source
+from data.sources.datasets import TfdsSource
+from data.sources.folder import FolderSource
+from data.sources.tfrecords import CLASS_NAMES, TFRecordSource
+
+__all__ = ["CLASS_NAMES", "FolderSource", "Source", "TFRecordSource", "open_source"]
+
+FORMS = "digits[:SPLIT], folder:DIR, idx:DIR[:train|test], tfds:NAME[:SPLIT], tfrecord:GLOB"
+
+
+def open_source(
+    dataset: str,
+    *,
+    class_names: Sequence[str] | None = None,
+    label_offset: int = 0,
+    labeled: bool = True,
+) -> Source:
+    """Opens the data set that a string like `folder:photos` names.
+
+    Args:
+        dataset: See the module's docstring.
+        class_names: The labels' names, where they are already settled by
+            another set; a folder of test images must then have the same ones.
+        label_offset: Subtracted from labels in TFRecord files.
+        labeled: Whether labels are needed. Folders need not be class folders
+            otherwise.
+
+    Raises:
+        InputError: Unknown form, nothing there, no images, other classes.
+    """
+    kind, _, rest = dataset.partition(":")
+    if kind == "digits":
+        return arrays.digits(rest or "pool")
+    if not rest or kind not in ("folder", "idx", "tfds", "tfrecord"):
+        raise InputError(
+            f"Unknown data set: expected one of {FORMS}; received {dataset!r}."
+        )
+    if kind == "folder":
+        return FolderSource(rest, class_names, labeled)
+    if kind == "idx":
+        return arrays.idx(rest)
+    if kind == "tfds":
+        return TfdsSource(rest)
+    return TFRecordSource(rest, label_offset, class_names)

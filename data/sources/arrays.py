@@ -1,0 +1,100 @@
+"""Sources that fit in memory: scikit-learn's digits, and MNIST-format files."""
+
+import gzip
+import os
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from data import images
+from data.errors import InputError
+from data.records import Record
+from data.sources.base import Source
+
+
+class ArraySource(Source):
+    """uint8 images in memory, stored as PNG."""
+
+    def __init__(self, pixels, labels, class_names, prefix):
+        self.class_names = tuple(class_names)
+        self.labels = np.asarray(labels, np.int64)
+        self._pixels, self._prefix = pixels, prefix
+
+    def read(self, indices):
+        for index in indices:
+            yield Record(
+                id=f"{self._prefix}/{index:06d}",
+                image=images.encode_png(self._pixels[index]),
+                label=int(self.labels[index]),
+            )
+
+
+def digits(split: str) -> ArraySource:
+    """8x8 grey images; 1,000 pool, 297 validation, 500 test, fixed for ever."""
+    import sklearn.datasets
+
+    splits = {
+        "pool": slice(0, 1000),
+        "validation": slice(1000, 1297),
+        "test": slice(1297, 1797),
+    }
+    if split not in splits:
+        raise InputError(
+            f"Unknown split of digits: expected one of {', '.join(splits)}; "
+            f"received {split!r}."
+        )
+    digits = sklearn.datasets.load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    chosen = np.random.default_rng(1797).permutation(len(pixels))[splits[split]]
+    names = [str(digit) for digit in range(10)]
+    return ArraySource(pixels[chosen], digits.target[chosen], names, f"digits/{split}")
+
+
+def idx(rest: str) -> ArraySource:
+    """`train-images-idx3-ubyte[.gz]` and its siblings (`t10k-…` for test)."""
+    directory, split = rest, "train"
+    match = re.fullmatch(r"(.+):(train|test)", rest)
+    if match:
+        directory, split = match.groups()
+    stem = {"train": "train", "test": "t10k"}[split]
+    pixels = _read_idx(directory, f"{stem}-images", 3)
+    labels = _read_idx(directory, f"{stem}-labels", 1)
+    if len(pixels) != len(labels):
+        raise InputError(
+            f"idx:{rest}: expected as many labels as images; received {len(pixels)} "
+            f"images and {len(labels)} labels."
+        )
+    names = [str(label) for label in range(int(labels.max()) + 1)]
+    return ArraySource(pixels, labels, names, f"{split}")
+
+
+def _read_idx(directory: str, stem: str, rank: int) -> np.ndarray:
+    """An IDX file of unsigned bytes: magic, sizes (big-endian), values."""
+    names = [f"{stem}{dot}idx{rank}-ubyte{end}" for dot in "-." for end in ("", ".gz")]
+    paths = [os.path.join(directory, name) for name in names]
+    path = next((path for path in paths if tf.io.gfile.exists(path)), None)
+    if path is None:
+        raise InputError(
+            f"idx:{directory}: expected a file {names[0]} or {names[1]}; found none."
+        )
+    with tf.io.gfile.GFile(path, "rb") as file:
+        content = file.read()
+    try:
+        content = gzip.decompress(content) if path.endswith(".gz") else content
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: damaged gzip file ({error}).") from error
+    header = 4 + 4 * rank
+    if len(content) < header or content[:4] != bytes([0, 0, 8, rank]):
+        raise InputError(
+            f"{path}: expected an IDX file of unsigned bytes with {rank} dimensions; "
+            f"its first bytes are {content[:4].hex()}."
+        )
+    shape = np.frombuffer(content[4:header], ">u4").astype(int)
+    values = np.frombuffer(content[header:], np.uint8)
+    if values.size != shape.prod():
+        raise InputError(
+            f"{path}: expected {shape.prod()} values from its header; received "
+            f"{values.size}. The file is truncated or damaged."
+        )
+    return values.reshape(shape)

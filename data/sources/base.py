@@ -1,0 +1,31 @@
+"""What every source of images offers."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data.records import Record
+
+
+class Source:
+    """Images with ids that can be read by index.
+
+    Attributes:
+        class_names: Names by label, or None where nothing is labeled.
+        labels: int64 `[N]`, -1 where unknown.
+        sequential: Reading in order is much cheaper than at random.
+    """
+
+    class_names: tuple[str, ...] | None
+    labels: np.ndarray
+    sequential = False
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, indices: Sequence[int]) -> Iterator[Record]:
+        """Yields the records at `indices` (ascending if `sequential`).
+
+        The image bytes are as found: `data.images` has yet to check them.
+        """
+        raise NotImplementedError

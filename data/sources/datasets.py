@@ -1,0 +1,67 @@
+"""TensorFlow Datasets."""
+
+import re
+
+import numpy as np
+
+from data import images
+from data.errors import InputError
+from data.records import Record
+from data.sources.base import Source
+
+
+class TfdsSource(Source):
+    """A TensorFlow Datasets split with the features `image` and `label`."""
+
+    sequential = True
+
+    def __init__(self, name_and_split):
+        import tensorflow_datasets as tfds
+
+        match = re.fullmatch(
+            r"([^:\[]+(?::[\d*]+\.[\d*]+\.[\d*]+)?)(?::(.+))?", name_and_split
+        )
+        name, self._split = match.groups() if match else (name_and_split, None)
+        self._split = self._split or "train"
+        try:
+            self._builder = tfds.builder(name)
+        except tfds.core.registered.DatasetNotFoundError as error:
+            raise InputError(f"tfds:{name}: {error}") from error
+        features = self._builder.info.features
+        if "image" not in features:
+            raise InputError(
+                f"tfds:{name}: expected a feature `image`; received {', '.join(features)}."
+            )
+        known = "label" in features
+        self.class_names = tuple(features["label"].names) if known else None
+        self._builder.download_and_prepare()
+        count = self._builder.info.splits[self._split].num_examples
+        self.labels = np.full(count, -1, np.int64)
+        if known:
+            labels = self._dataset(self._split).map(lambda example: example["label"])
+            self.labels = np.fromiter(labels.as_numpy_iterator(), np.int64)
+
+    def _dataset(self, split):
+        import tensorflow_datasets as tfds
+
+        return self._builder.as_dataset(
+            split=split,
+            shuffle_files=False,
+            decoders={"image": tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+        )
+
+    def read(self, indices):
+        wanted = np.asarray(indices)
+        if not len(wanted):
+            return
+        rows = self._dataset(self._split).skip(int(wanted[0]))
+        rows = rows.take(int(wanted[-1] - wanted[0]) + 1).as_numpy_iterator()
+        chosen = set(wanted.tolist())
+        for index, example in enumerate(rows, start=int(wanted[0])):
+            if index in chosen:
+                image = example["image"]
+                if isinstance(image, np.ndarray):  # Stored as a tensor, not a file.
+                    image = images.encode_png(image)
+                label = int(self.labels[index])
+                yield Record(f"{self._split}/{index:09d}", image, label)

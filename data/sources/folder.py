@@ -1,0 +1,104 @@
+"""Folders of image files."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from data import images
+from data.errors import InputError
+from data.records import Record
+from data.sources.base import Source
+
+
+class FolderSource(Source):
+    """Image files below a directory. The id is the path below it."""
+
+    def __init__(self, directory, class_names, labeled):
+        self._directory = directory.rstrip("/")
+        if not tf.io.gfile.isdir(directory):
+            raise InputError(
+                f"folder:{directory}: expected a directory; there is none. "
+                "Give its path from here, or a full one."
+            )
+        self._paths = _image_paths(self._directory)
+        if not self._paths:
+            raise InputError(
+                f"folder:{directory}: expected image files "
+                f"({', '.join(images.EXTENSIONS)}) below it; found none."
+            )
+        found = self._classes_of_folders(labeled, class_names)
+        self.class_names = tuple(class_names) if class_names else found
+        numbers = {name: i for i, name in enumerate(self.class_names or ())}
+        self.labels = np.array(
+            [numbers.get(_top_folder(path), -1) if found else -1 for path in self._paths],
+            np.int64,
+        )
+
+    def _classes_of_folders(self, labeled, class_names):
+        """The class folders' names; None if the arrangement is not by class."""
+        folders = {_top_folder(path) for path in self._paths}
+        if not labeled:
+            by_class = class_names and folders <= set(class_names)
+            return tuple(sorted(folders)) if by_class else None
+        loose = [path for path in self._paths if "/" not in path]
+        if loose:
+            raise InputError(
+                f"folder:{self._directory}: expected one folder a class with its images "
+                f"inside; received {len(loose)} images outside of any, such as "
+                f"{loose[0]}. Move them into class folders."
+            )
+        entries = tf.io.gfile.listdir(self._directory)
+        empty = sorted(
+            name.rstrip("/")
+            for name in entries
+            if not name.startswith(".")
+            and name.rstrip("/") not in folders
+            and tf.io.gfile.isdir(os.path.join(self._directory, name))
+        )
+        if empty:
+            raise InputError(
+                f"folder:{self._directory}: expected images in every class folder; none in "
+                f"{', '.join(empty)}. Add images or remove the folder."
+            )
+        _check_classes(f"folder:{self._directory}", folders, class_names)
+        return tuple(sorted(folders))
+
+    def read(self, indices):
+        for index in indices:
+            path = os.path.join(self._directory, self._paths[index])
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = file.read()
+            yield Record(self._paths[index], content, int(self.labels[index]))
+
+
+def _check_classes(dataset, found, expected) -> None:
+    if expected is None or set(found) <= set(expected):
+        return
+    unknown = sorted(set(found) - set(expected))
+    absent = sorted(set(expected) - set(found))
+    raise InputError(
+        f"{dataset}: expected the classes of the labeled data ({', '.join(expected)}); "
+        f"received also {', '.join(unknown)}"
+        + (f", and not {', '.join(absent)}" if absent else "")
+        + ". Rename the folders so that they match."
+    )
+
+
+def _image_paths(directory: str) -> list[str]:
+    paths = []
+    for root, folders, names in tf.io.gfile.walk(directory):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = root[len(directory) :].strip("/")
+        if any(part.startswith(".") for part in below.split("/")):
+            continue
+        paths += [
+            f"{below}/{name}" if below else name
+            for name in names
+            if name.lower().endswith(images.EXTENSIONS) and not name.startswith(".")
+        ]
+    return sorted(paths)
+
+
+def _top_folder(path: str) -> str:
+    return path.split("/", 1)[0] if "/" in path else ""
