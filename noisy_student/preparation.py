@@ -302,13 +302,20 @@ def _checked(found: Iterator[records.Record], bad: list) -> Iterator[records.Rec
 
 def _write_bad_files(directory: str, names: list[str]) -> None:
     """`bad_files.csv`: set, path and reason of every image that was skipped."""
-    rows = []
-    for name in names:
-        if not tf.io.gfile.exists(os.path.join(directory, name, MANIFEST)):
-            continue  # TFRecord files, taken where they lie.
-        shards = read_manifest(os.path.join(directory, name))["shards"]
-        for facts in shards.values():
-            rows += [(name, path, reason) for path, reason, _ in facts["bad_files"]]
+    manifests = [
+        (name, read_manifest(os.path.join(directory, name)))
+        for name in names
+        # Not there for TFRecord files, which are taken where they lie.
+        if tf.io.gfile.exists(os.path.join(directory, name, MANIFEST))
+    ]
+    if not manifests:
+        return
+    rows = [
+        (name, path, reason)
+        for name, manifest in manifests
+        for facts in manifest["shards"].values()
+        for path, reason, _ in facts["bad_files"]
+    ]
     path = os.path.join(directory, BAD_FILES)
     with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
         writer = csv.writer(file, lineterminator="\n")

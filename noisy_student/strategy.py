@@ -20,6 +20,8 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
         raise InputError(
             f"`strategy`: expected one of {', '.join(STRATEGIES)}; received {name!r}."
         )
+    if name == "multi_worker":  # Before any other use of TensorFlow.
+        return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "auto":
         name = "mirrored" if gpus else "cpu"
@@ -28,8 +30,6 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
     if name == "mirrored":
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
-    if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
     return _tpu_strategy(tpu)
 
 

@@ -29,8 +29,9 @@ strategy_flags.define()
 
 
 def main():
+    strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     model, info = model_files.load_model(_MODEL.value)
-    predictor = Predictor(model, strategy_flags.create_strategy(), _BATCH_SIZE.value)
+    predictor = Predictor(model, strategy, _BATCH_SIZE.value)
     with tempfile.TemporaryDirectory() as directory:
         records = prepare_set(
             _DATA.value,

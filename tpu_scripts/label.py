@@ -33,6 +33,7 @@ strategy_flags.define()
 
 
 def main():
+    strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     info = model_files.load_info(_MODEL.value)
     unlabeled = prepare_set(
         _UNLABELED.value,
@@ -45,7 +46,7 @@ def main():
         _MODEL.value,
         unlabeled,
         _OUTPUT_DIR.value,
-        strategy_flags.create_strategy(),
+        strategy,
         _BATCH_SIZE.value,
     )
     results = read_manifest(_OUTPUT_DIR.value)["results"]

@@ -48,6 +48,7 @@ strategy_flags.define()
 
 
 def main():
+    strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     recipe = recipes.load(_RECIPE.value)
     kind = "teacher" if _ROLE.value == "teacher" else "student"
     if (_ROLE.value == "student") != bool(_PSEUDO.value):
@@ -77,9 +78,7 @@ def main():
         seed=seed + generation,
     )
     options = setting_flags.override(LoopOptions())
-    info = train(
-        job, output_dir, strategy_flags.create_strategy(), options, name=_ROLE.value
-    )
+    info = train(job, output_dir, strategy, options, name=_ROLE.value)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
 
 
