@@ -52,6 +52,11 @@ def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
     return info
 
 
+def exists(directory: str) -> bool:
+    """Whether `directory` holds a whole model: its info is written last."""
+    return all(tf.io.gfile.exists(os.path.join(directory, n)) for n in (MODEL, INFO))
+
+
 def load_info(directory: str) -> ModelInfo:
     """Reads `model.json` of a directory that training wrote."""
     path = os.path.join(directory, INFO)

@@ -322,7 +322,7 @@ def _write_bad_files(directory: str, names: list[str]) -> None:
         writer.writerow(("set", "path", "reason"))
         writer.writerows(rows)
     if rows:
-        print(f"{len(rows)} unreadable image files were skipped; see {path}.")
+        print(f"{len(rows)} unreadable image file(s) skipped; see {path}.")
 
 
 def _digest(indices: np.ndarray) -> str:

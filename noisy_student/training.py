@@ -58,7 +58,7 @@ def train(
     if not is_chief(strategy):
         return _assist(job, directory, strategy, options, name)
     stage = Stage(directory, "train", job.identity())
-    if stage.complete:
+    if stage.complete and model_files.exists(directory):
         return model_files.load_info(directory)
     with strategy.scope():
         trainer = NoisyStudentTrainer(job, strategy)
@@ -105,10 +105,12 @@ def _check(job: TrainingJob, strategy) -> None:
         return
     pipeline.check_not_empty(job.pseudo_labeled, "unlabeled_data")
     check_batch_size("batch_size · unlabeled_ratio", job.pseudo_batch_size, strategy)
-    if job.pseudo_batch_size > job.pseudo_labeled.num_examples:
+    wanted = job.training.unlabeled_ratio * job.labeled.num_examples
+    if wanted > job.pseudo_labeled.num_examples:
         print(
-            f"Note: a step wants {job.pseudo_batch_size:,} pseudo-labeled images and "
-            f"there are {job.pseudo_labeled.num_examples:,}: they repeat within a batch."
+            f"Note: `unlabeled_ratio` {job.training.unlabeled_ratio:g} asks for "
+            f"{wanted:,.0f} pseudo-labeled images in each pass over the labeled ones; "
+            f"there are {job.pseudo_labeled.num_examples:,}, which repeat."
         )
 
 

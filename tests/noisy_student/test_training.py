@@ -147,6 +147,21 @@ def test_empty_sets_are_refused_instead_of_hanging(job, cpu, tmp_path):
         training.train(dataclasses.replace(job, labeled=empty), str(tmp_path), cpu)
 
 
+def test_a_lost_model_is_written_again_from_the_checkpoint(job, cpu, tmp_path):
+    first = training.train(job, str(tmp_path), cpu)
+    os.remove(tmp_path / "model.keras")
+    assert training.train(job, str(tmp_path), cpu) == first
+    assert model_files.load_model(str(tmp_path))[1] == first
+
+
+def test_ratio_beyond_the_unlabeled_images_is_said(tiny, prepared, cpu, capsys):
+    few = dataclasses.replace(prepared.unlabeled, num_examples=30)
+    training._check(student_job(tiny, prepared, 1, few), cpu)
+    assert "40 pseudo-labeled images in each pass" in capsys.readouterr().out
+    training._check(student_job(tiny, prepared, 1, prepared.unlabeled), cpu)
+    assert capsys.readouterr().out == ""
+
+
 TWO_REPLICAS = """
     import sys
     import tensorflow as tf
