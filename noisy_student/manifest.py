@@ -108,6 +108,11 @@ class Stage:
         files.write_json(self._shard_path(name), facts)
         return facts
 
+    def forget_shards(self) -> None:
+        """Takes finished shards off the record: they will be made again."""
+        if tf.io.gfile.isdir(self.path(_FINISHED)):
+            tf.io.gfile.rmtree(self.path(_FINISHED))
+
     def finish(self, shard_names=(), results: dict = {}, timing: dict = {}) -> dict:
         """Puts on record that the whole stage is done; returns the results."""
         shards = {name: self.finished_shard(name) for name in shard_names}
@@ -121,8 +126,7 @@ class Stage:
             complete=True, shards=shards, results=results, timing=timing, created=_now()
         )
         files.write_json(self._path, self._manifest)
-        if tf.io.gfile.isdir(self.path(_FINISHED)):
-            tf.io.gfile.rmtree(self.path(_FINISHED))
+        self.forget_shards()  # They are in the manifest now.
         return results
 
     def _shard_path(self, name):

@@ -22,6 +22,7 @@ from data.records import RecordSet
 from noisy_student.config import DataConfig
 from noisy_student.manifest import MANIFEST, Stage, read_manifest
 from noisy_student.progress import Progress
+from noisy_student.splits import Part, split, whole
 
 IMAGES_PER_SHARD = 5_000
 BAD_FILES = "bad_files.csv"
@@ -55,8 +56,7 @@ def prepare(config: DataConfig, directory: str, seed: int) -> PreparedData:
         InputError: A set is missing, empty, unreadable as a whole, or has
             classes that the labeled set has not.
     """
-    opened = _Opened(config)
-    parts = _split(opened, config, seed)
+    parts = split(config, seed)
     sets = {
         name: _prepare_set(name, part, config, directory, seed)
         for name, part in parts.items()
@@ -82,128 +82,11 @@ def prepare_set(
     source = sources.open_source(
         dataset, class_names=class_names, label_offset=label_offset, labeled=labeled
     )
-    part = _whole(dataset, source, labeled)
+    part = whole(dataset, source, labeled)
     name = "labeled" if labeled else "unlabeled"
     record_set = _prepare_set(name, part, DataConfig(), directory, seed=0)
     _write_bad_files(directory, [name])
     return record_set
-
-
-@dataclasses.dataclass
-class _Part:
-    """The records of one set: which of a source's, and whether labels count."""
-
-    dataset: str
-    source: sources.Source
-    indices: np.ndarray
-    labeled: bool
-
-
-class _Opened:
-    """The four sources, opened once; the labeled one decides the classes."""
-
-    def __init__(self, config: DataConfig):
-        offset = config.label_offset
-        self.labeled = sources.open_source(config.labeled_data, label_offset=offset)
-        names = self.labeled.class_names
-        if not names or (self.labeled.labels < 0).any():
-            raise InputError(
-                f"`labeled_data`: expected a label for every image of "
-                f"{config.labeled_data!r}; some have none."
-            )
-        if len(names) < 2:
-            raise InputError(
-                f"`labeled_data`: expected at least two classes in "
-                f"{config.labeled_data!r}; received {', '.join(names)}."
-            )
-
-        def open_other(dataset, labeled=True):
-            if not dataset:
-                return None
-            return sources.open_source(
-                dataset, class_names=names, label_offset=offset, labeled=labeled
-            )
-
-        self.unlabeled = open_other(config.unlabeled_data, labeled=False)
-        self.validation = open_other(config.validation_data)
-        self.test = open_other(config.test_data)
-        for name in ("validation", "test"):
-            source = getattr(self, name)
-            if source is not None and (source.labels >= len(names)).any():
-                raise InputError(
-                    f"`{name}_data`: expected the {len(names)} classes of the labeled "
-                    f"data; received label {source.labels.max()}."
-                )
-
-
-def _split(opened: _Opened, config: DataConfig, seed: int) -> dict[str, _Part]:
-    """Decides which record goes where. The test set is settled first."""
-    source, labels = opened.labeled, opened.labeled.labels
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(source))
-    test = None
-    if opened.test is None:
-        test, order = _hold_out(order, labels, config)
-    rest = order[:0]
-    if config.labels_per_class:
-        order, rest = _take_per_class(order, labels, config, source.class_names)
-    parts = {"labeled": _Part(config.labeled_data, source, order, True)}
-    if opened.unlabeled is None:
-        parts["unlabeled"] = _Part(config.labeled_data, source, rest, False)
-    else:
-        parts["unlabeled"] = _whole(config.unlabeled_data, opened.unlabeled, False)
-    if opened.validation is not None:
-        parts["validation"] = _whole(config.validation_data, opened.validation, True)
-    if test is None:
-        parts["test"] = _whole(config.test_data, opened.test, True)
-    else:
-        parts["test"] = _Part(config.labeled_data, source, test, True)
-    if not len(parts["unlabeled"].indices):
-        raise InputError(
-            "Unlabeled images: expected at least one; `labels_per_class` "
-            f"({config.labels_per_class}) leaves none of {config.labeled_data!r}."
-        )
-    return parts
-
-
-def _whole(dataset, source, labeled) -> _Part:
-    return _Part(dataset, source, np.arange(len(source)), labeled)
-
-
-def _hold_out(order, labels, config):
-    """Moves `holdout_fraction` of each class, at least one image, to the test."""
-    held = []
-    for label in np.unique(labels):
-        rows = order[labels[order] == label]
-        if len(rows) < 2:
-            raise InputError(
-                f"`holdout_fraction`: expected at least 2 labeled images in every class "
-                f"to hold one out for the test; class number {label} has {len(rows)}. "
-                "Add images, or pass --test_data."
-            )
-        held.append(rows[: max(1, round(len(rows) * config.holdout_fraction))])
-    held = np.concatenate(held)
-    print(
-        f"No test data given: {len(held):,} of {len(order):,} labeled images are held "
-        "out for the test."
-    )
-    return held, order[~np.isin(order, held)]
-
-
-def _take_per_class(order, labels, config, class_names):
-    """The first `labels_per_class` of each class in `order`, and the rest."""
-    wanted = config.labels_per_class
-    kept = []
-    for label, name in enumerate(class_names):
-        rows = order[labels[order] == label]
-        if len(rows) < wanted:
-            raise InputError(
-                f"`labels_per_class`: expected at least {wanted} labeled images in "
-                f"every class; class {name!r} has {len(rows)}."
-            )
-        kept.append(rows[:wanted])
-    kept = order[np.isin(order, np.concatenate(kept))]
-    return kept, order[~np.isin(order, kept)]
 
 
 def _prepare_set(name, part, config, directory, seed) -> RecordSet:
@@ -229,50 +112,58 @@ def _prepare_set(name, part, config, directory, seed) -> RecordSet:
 
 
 def _write_shards(stage, name, part, config, seed) -> None:
+    """Writes the shards that are missing, and finishes the stage."""
     files.write_json(stage.path(sources.CLASS_NAMES), stage.identity["class_names"])
-    indices = part.indices
-    if not part.source.sequential:
-        # Mixed, so that a reader's shuffle buffer never sees one class alone.
-        indices = np.random.default_rng(seed + 1).permutation(indices)
-    else:
-        indices = np.sort(indices)
-    num_shards = config.num_shards or -(-len(indices) // IMAGES_PER_SHARD)
-    chunks = np.array_split(indices, num_shards)
-    names = [records.shard_name(name, i, num_shards) for i in range(num_shards)]
-    progress = Progress(f"prepare {name}", len(indices))
+    shards = _chunks(name, part, config.num_shards, seed)
+    progress = Progress(f"prepare {name}", len(part.indices))
     done = 0
-    for shard, chunk in zip(names, chunks, strict=True):
+    for shard, indices in shards.items():
         if stage.finished_shard(shard) is None:
             bad = []
-            examples = (
-                records.image_example(record)
-                for record in _checked(part.source.read(chunk), bad)
-            )
+            examples = map(records.image_example, _checked(part.source.read(indices), bad))
             count = records.write_shard(
                 stage.path(shard), _counted(examples, progress, done)
             )
             stage.finish_shard(shard, count, bad_files=bad)
-        done += len(chunk)
+        done += len(indices)
         progress.update(done)
-    shards = [stage.finished_shard(shard) for shard in names]
-    written = sum(facts["records"] for facts in shards)
-    bad = [row for facts in shards for row in facts["bad_files"]]
+    facts = [stage.finished_shard(shard) for shard in shards]
+    written = sum(fact["records"] for fact in facts)
+    bad = [row for fact in facts for row in fact["bad_files"]]
+    try:
+        _check_enough_readable(part, written, bad)
+    except InputError:
+        stage.forget_shards()  # Once the files are mended they must be read again.
+        raise
+    timing = progress.finish(f"{len(bad)} bad files skipped" if bad else "")
+    stage.finish(list(shards), {"images": written, "bad_files": len(bad)}, timing)
+
+
+def _chunks(name: str, part: Part, num_shards: int, seed: int) -> dict[str, np.ndarray]:
+    """Which images go to which shard."""
+    indices = np.sort(part.indices)
+    if not part.source.sequential:
+        # Mixed, so that a reader's shuffle buffer never sees one class alone.
+        indices = np.random.default_rng(seed + 1).permutation(indices)
+    num_shards = num_shards or -(-len(indices) // IMAGES_PER_SHARD)
+    return {
+        records.shard_name(name, shard, num_shards): chunk
+        for shard, chunk in enumerate(np.array_split(indices, num_shards))
+    }
+
+
+def _check_enough_readable(part: Part, written: int, bad: list) -> None:
+    """Refuses a set, or a class, whose images all turned out unreadable."""
     if not written:
         raise InputError(
             f"{part.dataset}: expected at least one readable image; all {len(bad)} are "
             f"bad. The first: {bad[0][0]}: {bad[0][1]}."
         )
-    if part.labeled:
-        _check_no_class_lost(part, bad)
-    timing = progress.finish(f"{len(bad)} bad files skipped" if bad else "")
-    stage.finish(names, {"images": written, "bad_files": len(bad)}, timing)
-
-
-def _check_no_class_lost(part: _Part, bad: list) -> None:
-    """Refuses a class whose images all turned out unreadable."""
+    if not part.labeled or not bad:
+        return
     labels = part.source.labels[part.indices]
     counts = np.bincount(labels, minlength=len(part.source.class_names))
-    lost = np.bincount([row[2] for row in bad], minlength=len(counts)) if bad else 0
+    lost = np.bincount([row[2] for row in bad], minlength=len(counts))
     empty = np.flatnonzero((counts > 0) & (counts - lost <= 0))
     if len(empty):
         names = ", ".join(part.source.class_names[label] for label in empty)

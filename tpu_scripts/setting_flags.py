@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from data.errors import InputError
 
@@ -42,6 +42,8 @@ def run(main) -> None:
     """`app.run`, with errors of input shown as one message."""
 
     def guarded(argv):
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # orbit logs every loop.
         if len(argv) > 1:
             raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
         try:

@@ -10,6 +10,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from data.errors import InputError
 from data.sources import arrays
 from data.sources.base import Source
@@ -43,16 +45,33 @@ def open_source(
         InputError: Unknown form, nothing there, no images, other classes.
     """
     kind, _, rest = dataset.partition(":")
-    if kind == "digits":
-        return arrays.digits(rest or "pool")
-    if not rest or kind not in ("folder", "idx", "tfds", "tfrecord"):
+    if kind == "folder" and rest:
+        return FolderSource(rest, class_names, labeled)
+    if kind == "tfrecord" and rest:
+        source = TFRecordSource(rest, label_offset, class_names)
+    elif kind == "digits":
+        source = arrays.digits(rest or "pool")
+    elif kind == "idx" and rest:
+        source = arrays.idx(rest)
+    elif kind == "tfds" and rest:
+        source = TfdsSource(rest)
+    else:
         raise InputError(
             f"Unknown data set: expected one of {FORMS}; received {dataset!r}."
         )
-    if kind == "folder":
-        return FolderSource(rest, class_names, labeled)
-    if kind == "idx":
-        return arrays.idx(rest)
-    if kind == "tfds":
-        return TfdsSource(rest)
-    return TFRecordSource(rest, label_offset, class_names)
+    _settle_classes(dataset, source, class_names, labeled)
+    return source
+
+
+def _settle_classes(dataset, source, class_names, labeled) -> None:
+    """Labels of other classes are refused, or for unlabeled images forgotten."""
+    own = source.class_names
+    if class_names is None or own is None or tuple(own) == tuple(class_names):
+        return
+    if labeled:
+        raise InputError(
+            f"{dataset}: expected the classes of the labeled data "
+            f"({', '.join(class_names)}), in this order; received {', '.join(own)}."
+        )
+    source.labels = np.full(len(source), -1, np.int64)
+    source.class_names = tuple(class_names)

@@ -46,8 +46,7 @@ class TFRecordSource(Source):
                 f"the smallest stored label is {stored[known].min()}."
             )
         self.labels = np.where(known, stored - label_offset, -1)
-        if class_names is None:
-            class_names = self._stored_class_names()
+        class_names = self._stored_class_names() or class_names
         if class_names is None and known.any():
             class_names = [str(label) for label in range(int(self.labels.max()) + 1)]
         self.class_names = tuple(class_names) if class_names else None

@@ -128,6 +128,31 @@ def test_class_with_only_bad_images_is_an_error(folders, tmp_path):
         prepare(folders, str(tmp_path / "out"), seed=0)
 
 
+def test_mended_files_are_read_again(folders, tmp_path):
+    paths = list((tmp_path / "labeled" / "dog").iterdir())
+    contents_before = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        path.write_bytes(b"x")
+    with pytest.raises(InputError, match="all of dog are bad"):
+        prepare(folders, str(tmp_path / "out"), seed=0)
+    for path, content in contents_before.items():
+        path.write_bytes(content)
+    data = prepare(folders, str(tmp_path / "out"), seed=0)
+    assert data.labeled.num_examples + data.test.num_examples == 15
+
+
+def test_labels_of_unlabeled_images_of_other_classes_are_forgotten(folders, tmp_path):
+    config = dataclasses.replace(folders, unlabeled_data="digits:test")
+    data = prepare(config, str(tmp_path / "out"), seed=0)
+    assert {label for _, label in contents(data.unlabeled)} == {-1}
+
+
+def test_validation_of_other_classes_is_refused(folders, tmp_path):
+    config = dataclasses.replace(folders, validation_data="digits:validation")
+    with pytest.raises(InputError, match=r"\(cat, dog\).*received 0, 1, 2"):
+        prepare(config, str(tmp_path / "out"), seed=0)
+
+
 def test_test_classes_that_do_not_match_are_an_error(folders, tmp_path):
     test = write_tree(tmp_path / "test", {"cat": 2, "hound": 2}, start=9000)
     config = dataclasses.replace(folders, test_data=test)

@@ -1,0 +1,144 @@
+"""Which image goes where: labeled, unlabeled, validation or test.
+
+Seeded, and decided on indices alone, before any image is read. The test set is
+settled first, so that neither a label nor a pseudo-label can come from it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from data import sources
+from data.errors import InputError
+from noisy_student.config import DataConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The images of one set.
+
+    Attributes:
+        dataset: The data set string they come from.
+        source: Where to read them.
+        indices: Which of the source's, int64.
+        labeled: Whether labels count.
+    """
+
+    dataset: str
+    source: sources.Source
+    indices: np.ndarray
+    labeled: bool
+
+
+def split(config: DataConfig, seed: int) -> dict[str, Part]:
+    """The parts `labeled`, `unlabeled`, `test` and, if given, `validation`.
+
+    Raises:
+        InputError: A set is missing, or does not fit the labeled one.
+    """
+    labeled = _open_labeled(config)
+    names, labels = labeled.class_names, labeled.labels
+    parts = {}
+
+    def whole_of(name, dataset):
+        is_labeled = name != "unlabeled"
+        source = sources.open_source(
+            dataset,
+            class_names=names,
+            label_offset=config.label_offset,
+            labeled=is_labeled,
+        )
+        if is_labeled:
+            _check_labels(f"{name}_data", dataset, source, len(names))
+        parts[name] = whole(dataset, source, is_labeled)
+
+    def part_of_labeled(name, indices):
+        parts[name] = Part(config.labeled_data, labeled, indices, name != "unlabeled")
+
+    order = np.random.default_rng(seed).permutation(len(labeled))
+    if config.test_data:
+        whole_of("test", config.test_data)
+    else:
+        held, order = _hold_out(order, labels, names, config.holdout_fraction)
+        part_of_labeled("test", held)
+    if config.validation_data:
+        whole_of("validation", config.validation_data)
+    if config.labels_per_class:
+        order, rest = _take_per_class(order, labels, names, config.labels_per_class)
+        part_of_labeled("unlabeled", rest)
+    else:
+        whole_of("unlabeled", config.unlabeled_data)
+    part_of_labeled("labeled", order)
+    if not len(parts["unlabeled"].indices):
+        raise InputError(
+            "Unlabeled images: expected at least one; `labels_per_class` "
+            f"({config.labels_per_class}) leaves none of {config.labeled_data!r}."
+        )
+    return parts
+
+
+def whole(dataset: str, source: sources.Source, labeled: bool) -> Part:
+    """All of a source."""
+    return Part(dataset, source, np.arange(len(source)), labeled)
+
+
+def _open_labeled(config: DataConfig) -> sources.Source:
+    source = sources.open_source(config.labeled_data, label_offset=config.label_offset)
+    names = source.class_names or ()
+    _check_labels("labeled_data", config.labeled_data, source, len(names))
+    if len(names) < 2:
+        raise InputError(
+            f"`labeled_data`: expected at least two classes in {config.labeled_data!r}; "
+            f"received {', '.join(names)}."
+        )
+    return source
+
+
+def _check_labels(name: str, dataset: str, source, num_classes: int) -> None:
+    """Refuses images without a label and labels without a class."""
+    if (source.labels < 0).any():
+        raise InputError(
+            f"`{name}`: expected a label for every image of {dataset!r}; "
+            f"{(source.labels < 0).sum():,} of {len(source):,} have none."
+        )
+    if (source.labels >= num_classes).any():
+        raise InputError(
+            f"`{name}`: expected labels below {num_classes}, the number of classes; "
+            f"{dataset!r} has {source.labels.max()}. Labels that start at 1 need "
+            "--label_offset=1."
+        )
+
+
+def _hold_out(order, labels, class_names, fraction: float):
+    """Moves `fraction` of each class, at least one image, to the test."""
+    held = []
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        if len(rows) < 2:
+            raise InputError(
+                "`holdout_fraction`: expected at least 2 labeled images in every class, "
+                f"to hold one out for the test; {class_names[label]!r} has {len(rows)}. "
+                "Add images, or pass --test_data."
+            )
+        held.append(rows[: max(1, round(len(rows) * fraction))])
+    held = np.concatenate(held)
+    print(
+        f"No test data given: {len(held):,} of {len(order):,} labeled images are held "
+        "out for the test."
+    )
+    return held, order[~np.isin(order, held)]
+
+
+def _take_per_class(order, labels, class_names, wanted: int):
+    """The first `wanted` of each class in `order`, and the rest."""
+    kept = []
+    for label, name in enumerate(class_names):
+        rows = order[labels[order] == label]
+        if len(rows) < wanted:
+            raise InputError(
+                f"`labels_per_class`: expected at least {wanted} labeled images in every "
+                f"class; class {name!r} has {len(rows)}."
+            )
+        kept.append(rows[:wanted])
+    chosen = np.isin(order, np.concatenate(kept))
+    return order[chosen], order[~chosen]
