@@ -74,7 +74,7 @@ class InputNormalization(keras.layers.Layer):
     """
 
     def __init__(self, mean, std, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**kwargs, autocast=False)  # Pixels must arrive unrounded.
         self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
 
     def call(self, images):

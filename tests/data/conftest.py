@@ -5,11 +5,19 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from data import records
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu():
+    """Where tf.data runs, on machines with a GPU too: bits depend on the device."""
+    with tf.device("/CPU:0"):
+        yield
 
 
 @pytest.fixture(scope="session")

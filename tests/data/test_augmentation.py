@@ -44,9 +44,9 @@ def test_equal_seeds_give_equal_images_and_others_others(photo, crop, mode):
     assert len(np.unique(first.reshape(6, -1), axis=0)) == 6
 
 
-@pytest.mark.parametrize("crop", aug.CROPS)
-def test_eager_and_pipeline_agree(photo, crop):
-    settings = aug.Augmentation(crop=crop, num_ops=1, magnitude=9, cutout=True)
+@pytest.mark.parametrize(("crop", "num_ops"), [("inception", 1), ("pad", 0)])
+def test_eager_and_pipeline_agree(photo, crop, num_ops):
+    settings = aug.Augmentation(crop=crop, num_ops=num_ops, magnitude=9, cutout=True)
     np.testing.assert_array_equal(
         _mapped(photo, 24, settings, 8), _eager(photo, 24, settings, 8)
     )
@@ -112,7 +112,8 @@ def test_cutout_greys_a_square_of_half_the_side(encode, crop):
     # The edge of the image cuts some; mirrored edges of `pad` add up to 4 rows.
     assert max(sides) == 16 or crop == "pad"
     assert min(sides) >= (8 if crop == "inception" else 4)
-    assert _mapped(encode(black), 32, dataclasses.replace(settings, cutout=False), 4).max() == 0
+    without = dataclasses.replace(settings, cutout=False)
+    assert _eager(encode(black), 32, without, 4).max() == 0
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from data import randaugment as ra
 
 MAGNITUDES = (5, 9, 15, 24, 27)
-GOLDEN_OPS = tuple(op for op in ra.OPS if op != "Cutout") + ("RotateNeg",)
+GOLDEN_OPS = (*(op for op in ra.OPS if op != "Cutout"), "RotateNeg")
 POSITIVE, NEGATIVE = (0.0, 0.0, 0.0), (0.75, 0.0, 0.0)
 DEFAULT = ra.reference_strengths(9, 10, 8)
 
@@ -54,9 +54,7 @@ def test_op_equals_the_published_one_eagerly(reference, name, magnitude):
 
 @pytest.mark.parametrize("magnitude", MAGNITUDES)
 @pytest.mark.parametrize("name", GOLDEN_OPS)
-def test_op_equals_the_published_one_in_a_pipeline(
-    reference, in_pipeline, name, magnitude
-):
+def test_op_equals_the_published_one_in_a_pipeline(reference, in_pipeline, name, magnitude):
     key = f"{name}_M{magnitude}"
     np.testing.assert_array_equal(in_pipeline[key], reference[key])
 
@@ -376,7 +374,7 @@ def test_randaugment_applies_each_op_in_its_sixteenth(
 def test_many_uniforms_draw_all_16_ops_about_equally_often(noise_image):
     image = tf.constant(noise_image(32, 32, 3))
     augment = ra.RandAugment(1, 9, 32, "corrected")
-    uniforms = tf.random.stateless_uniform([120], (1, 2)).numpy()
+    uniforms = tf.random.stateless_uniform([100], (1, 2)).numpy()
     found = {}
     for uniform in uniforms:
         result = augment(image, tf.constant([[uniform, 0.7, 0.3, 0.6]])).numpy().tobytes()
@@ -393,17 +391,6 @@ def test_two_ops_are_applied_one_after_the_other(noise_image):
     strengths = ra.reference_strengths(9, 4, 4)
     moved = ra.apply_op("TranslateX", image, strengths, tf.constant([0.1, 0, 0]))
     np.testing.assert_array_equal(found, 255 - moved)
-
-
-def test_randaugment_in_a_pipeline_equals_the_eager_one_and_keeps_its_shape(noise_image):
-    image = noise_image(32, 32, 3)
-    augment = ra.RandAugment(2, 15, 32, "corrected")
-    draws = tf.random.stateless_uniform([12, 2, 4], (3, 4))
-    dataset = tf.data.Dataset.from_tensor_slices(draws)
-    dataset = dataset.map(lambda draw: augment(tf.constant(image), draw))
-    assert dataset.element_spec == tf.TensorSpec([32, 32, 3], tf.uint8)
-    for draw, found in zip(draws, dataset, strict=True):
-        np.testing.assert_array_equal(found, augment(tf.constant(image), draw))
 
 
 def test_unknown_mode_is_refused():

@@ -189,12 +189,18 @@ def test_noise_without_a_key_is_not_fixed(make):
 
 def test_an_inner_key_gives_way_to_the_outer_one_again():
     layer = layers.Dropout(0.5, name="nested")
-    with layers.noise_key(1, 1):
-        before = layer(tf.ones((64, 8)), training=True).numpy()
-        with pytest.raises(RuntimeError), layers.noise_key(2, 2):
-            inner = layer(tf.ones((64, 8)), training=True).numpy()
+    shape = (64, 8)
+
+    def fail():
+        with layers.noise_key(2, 2):
             raise RuntimeError
-        after = layer(tf.ones((64, 8)), training=True).numpy()
+
+    with layers.noise_key(1, 1):
+        before = layer(tf.ones(shape), training=True).numpy()
+        inner = _noised(layer, 2, 2, shape)
+        with pytest.raises(RuntimeError):
+            fail()
+        after = layer(tf.ones(shape), training=True).numpy()
     np.testing.assert_array_equal(before, after)
     assert not np.array_equal(before, inner)
 

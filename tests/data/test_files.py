@@ -1,0 +1,72 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import os
+
+import pytest
+
+from data import files
+
+
+def _write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def test_atomic_path_shows_the_file_only_when_it_is_whole(tmp_path):
+    path = str(tmp_path / "deep" / "model.keras")
+    with files.atomic_path(path) as temporary:
+        assert temporary != path
+        assert files.TEMPORARY_SUFFIX in temporary
+        assert temporary.endswith(".keras")
+        _write(temporary, "whole")
+        assert not os.path.exists(path)
+    assert os.listdir(tmp_path / "deep") == ["model.keras"]
+    assert (tmp_path / "deep" / "model.keras").read_text() == "whole"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path, error):
+    path = str(tmp_path / "x.json")
+    _write(path, "old")
+
+    def fail():
+        with files.atomic_path(path) as temporary:
+            _write(temporary, "half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert os.listdir(tmp_path) == ["x.json"]
+    assert (tmp_path / "x.json").read_text() == "old"
+
+
+def test_an_error_before_anything_is_written_passes_through(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.atomic_path(str(tmp_path / "x")):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == []
+
+
+def test_object_stores_are_written_directly():
+    path = "ram://atomic/x.json"
+    assert not files.is_local(path)
+    with files.atomic_path(path) as temporary:
+        assert temporary == path
+    files.write_json(path, [1])
+    assert files.read_json(path) == [1]
+
+
+def test_json_round_trip(tmp_path):
+    value = {"name": "Ära", "list": [1, 2.5, None], "nested": {"x": True}}
+    path = str(tmp_path / "value.json")
+    files.write_json(path, value)
+    assert files.read_json(path) == value
+    with pytest.raises(TypeError):
+        files.write_json(path, {"bad": object()})
+    assert files.read_json(path) == value
+
+
+def test_sha256_of_a_file_longer_than_one_read(tmp_path):
+    content = os.urandom((1 << 22) + 17)
+    (tmp_path / "x").write_bytes(content)
+    assert files.sha256(str(tmp_path / "x")) == hashlib.sha256(content).hexdigest()

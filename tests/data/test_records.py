@@ -1,0 +1,178 @@
+"""Shards: what is written is read, whole or not at all."""
+
+import os
+
+import pytest
+import tensorflow as tf
+
+from data import files, records
+from data.errors import InputError
+from data.records import Record, RecordSet
+
+ROWS = [
+    records.image_example(Record(f"bild/ä{i}", bytes([i]) * (i + 1), label=i - 1))
+    for i in range(5)
+]
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = str(tmp_path / "x-00000-of-00001.tfrecord")
+    assert records.write_shard(path, ROWS) == 5
+    return path
+
+
+def test_a_shard_gives_back_what_was_written(shard):
+    found = list(records.read_shard(shard))
+    assert [records.example_id(x, shard, 9) for x in found] == [
+        f"bild/ä{i}" for i in range(5)
+    ]
+    assert [records.example_label(x) for x in found] == [-1, 0, 1, 2, 3]
+    encoded = [x.features.feature[records.IMAGE].bytes_list.value[0] for x in found]
+    assert encoded == [bytes([i]) * (i + 1) for i in range(5)]
+    assert records.count_records([shard, shard]) == 10
+
+
+def test_an_unknown_label_is_not_stored(shard):
+    first, second = list(records.read_shard(shard))[:2]
+    assert records.TRUE_LABEL not in first.features.feature
+    assert records.TRUE_LABEL in second.features.feature
+
+
+def test_numbers_and_lists_are_stored_by_kind(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    row = {"label": 3, "prob": 0.25, "probabilities": [0.25, 0.5], "copies": 7}
+    records.write_shard(path, [row])
+    (found,) = records.read_shard(path)
+    feature = found.features.feature
+    assert list(feature["label"].int64_list.value) == [3]
+    assert list(feature["prob"].float_list.value) == [0.25]
+    assert list(feature["probabilities"].float_list.value) == [0.25, 0.5]
+    assert records.example_label(found, "copies") == 7
+
+
+def test_records_without_an_id_are_named_by_file_and_position(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    records.write_shard(path, [{records.IMAGE: b"1"}])
+    (found,) = records.read_shard(path)
+    assert records.example_id(found, path, 4) == "x.tfrecord:4"
+    assert records.example_label(found) == -1
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_error_while_writing_leaves_no_new_file(tmp_path, existed):
+    path = str(tmp_path / "x.tfrecord")
+    if existed:
+        records.write_shard(path, ROWS[:1])
+
+    def failing():
+        yield ROWS[0]
+        yield ROWS[1]
+        raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        records.write_shard(path, failing())
+    assert os.listdir(tmp_path) == (["x.tfrecord"] if existed else [])
+    assert not existed or records.count_records([path]) == 1
+
+
+def test_a_shard_being_written_is_not_there_yet(tmp_path):
+    path = str(tmp_path / "x-00000-of-00001.tfrecord")
+
+    def watching():
+        yield ROWS[0]
+        assert len(os.listdir(tmp_path)) == 1
+        assert records.glob_shards(str(tmp_path)) == ()
+        yield ROWS[1]
+
+    assert records.write_shard(path, watching()) == 2
+    assert records.glob_shards(str(tmp_path)) == (path,)
+
+
+def test_a_truncated_shard_is_named_with_the_records_before(shard):
+    with open(shard, "rb+") as file:
+        file.truncate(os.path.getsize(shard) - 3)
+    examples = records.read_shard(shard)
+    assert len([next(examples) for _ in range(4)]) == 4
+    with pytest.raises(InputError, match=r"x-00000-of-00001.tfrecord after 4 records"):
+        next(examples)
+
+
+@pytest.mark.parametrize("content", [b"no TFRecord, but long enough to look", None])
+def test_what_is_no_shard_is_named(tmp_path, content):
+    path = tmp_path / "y.tfrecord"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"Unreadable TFRecord file .*y.tfrecord after 0"):
+        list(records.read_shard(str(path)))
+
+
+def test_glob_finds_finished_shards_sorted(tmp_path):
+    names = ["b-00000-of-00001.tfrecord", "a-00001-of-00002.tfrecord"]
+    names += ["a-00000-of-00002.tfrecord", "old.tfrecord-00000-of-00001"]
+    others = ["class_names.json", "a.tfrecord.json"]
+    others += [f"a-00000-of-00002{files.TEMPORARY_SUFFIX}-77.tfrecord"]
+    for name in names + others:
+        (tmp_path / name).write_bytes(b"")
+    everything = tuple(sorted(str(tmp_path / name) for name in names))
+    assert records.glob_shards(str(tmp_path)) == everything
+    assert records.glob_shards(f"{tmp_path}/") == everything
+    assert records.glob_shards(f"{tmp_path}/*") == everything
+    assert records.glob_shards(f"{tmp_path}/a-*") == everything[:2]
+    assert records.glob_shards(f"{tmp_path}/c-*") == ()
+
+
+def test_missing_shards_are_those_that_the_numbering_promises():
+    there = ["d/x-00000-of-00003.tfrecord", "d/x-00002-of-00003.tfrecord"]
+    other = ["d/y.tfrecord", "d/z-00000-of-00001.tfrecord"]
+    assert records.missing_shards(there + other) == ["d/x-00001-of-00003.tfrecord"]
+    assert records.missing_shards(other) == []
+    old_style = ["d/train-00001-of-00002"]
+    assert records.missing_shards(old_style) == ["d/train-00000-of-00002"]
+
+
+def test_shard_name_is_the_contract():
+    name = records.shard_name("labeled", 3, 128)
+    assert name == "labeled-00003-of-00128.tfrecord"
+    assert len(records.missing_shards([name])) == 127
+
+
+def _fingerprint(*paths):
+    return RecordSet(tuple(map(str, paths)), 1, ("a",)).fingerprint()
+
+
+@pytest.mark.parametrize("place", [0, 100, -1], ids=["start", "early", "end"])
+@pytest.mark.parametrize("length", [1000, 300_000])
+def test_fingerprint_changes_with_the_content(tmp_path, place, length):
+    path = tmp_path / "x.tfrecord"
+    content = bytearray(os.urandom(length))
+    path.write_bytes(content)
+    before = _fingerprint(path)
+    assert _fingerprint(path) == before
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert _fingerprint(path) != before
+
+
+def test_fingerprint_tells_names_sizes_and_order_but_not_places(tmp_path):
+    (tmp_path / "moved").mkdir()
+    for name in ("x", "y", "moved/x"):
+        (tmp_path / name).write_bytes(b"\0" * 200_000)
+    x, y, moved = (tmp_path / name for name in ("x", "y", "moved/x"))
+    assert _fingerprint(x) == _fingerprint(moved)
+    assert _fingerprint(x) != _fingerprint(y)
+    assert _fingerprint(x, y) != _fingerprint(y, x)
+    assert _fingerprint(x, y) != _fingerprint(x)
+    before = _fingerprint(x)
+    x.write_bytes(b"\0" * 200_001)
+    assert _fingerprint(x) != before
+
+
+def test_labels_larger_than_32_bits_and_empty_shards(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    records.write_shard(path, [{records.TRUE_LABEL: 2**40}])
+    (found,) = records.read_shard(path)
+    assert records.example_label(found) == 2**40
+    assert records.write_shard(path, []) == 0
+    assert list(records.read_shard(path)) == []
+    assert tf.io.gfile.exists(path)
