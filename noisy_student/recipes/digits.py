@@ -15,9 +15,9 @@ _MODEL = ModelConfig(
 _TRAINING = dict(
     batch_size=32,
     epochs=256,  # Of 50 images: 400 steps.
-    base_learning_rate=0.32,
+    base_learning_rate=0.08,
     warmup_epochs=20,
-    final_base_learning_rate=0.0032,
+    final_base_learning_rate=0.0008,
 )
 
 CONFIG = Config(
