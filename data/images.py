@@ -5,11 +5,14 @@ refuse or read differently from an image viewer (CMYK, transparency, palettes,
 animations, WebP, BMP, TIFF) becomes an RGB PNG without further loss.
 """
 
+import dataclasses
 import io
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+
+from data.records import Record
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -50,6 +53,13 @@ def checked_image_bytes(encoded: bytes) -> bytes:
         if "cannot identify image" in reason:
             reason = "not an image, or of an unknown format"
         raise BadImage(reason) from error
+
+
+def checked_record(record: Record) -> Record:
+    """The record with `checked_image_bytes`; `BadImage` if it has no image."""
+    if record.error:
+        raise BadImage(record.error)
+    return dataclasses.replace(record, image=checked_image_bytes(record.image))
 
 
 def _keeps_its_bytes(image: Image.Image) -> bool:

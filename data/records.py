@@ -30,11 +30,19 @@ _FINGERPRINT_BYTES = 65536
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image. `label` is -1 where unknown."""
+    """One image.
+
+    Attributes:
+        id: Names the image within its data set.
+        image: The image file's bytes.
+        label: -1 where unknown.
+        error: Why the file could not be read, if so; `image` is empty then.
+    """
 
     id: str
     image: bytes
     label: int = -1
+    error: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,7 @@ def _classify_batch(classify, names, batch) -> list[tuple]:
     readable, rows = [], {}
     for record in batch:
         try:
-            readable.append((record.id, images.checked_image_bytes(record.image)))
+            readable.append((record.id, images.checked_record(record).image))
         except images.BadImage as error:
             rows[record.id] = (record.id, "", "", "", str(error))
     if readable:

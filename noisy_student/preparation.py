@@ -183,10 +183,10 @@ def _checked(found: Iterator[records.Record], bad: list) -> Iterator[records.Rec
     """Records with bytes fit for TensorFlow; appends the others to `bad`."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         while ahead := list(itertools.islice(found, _CHECKS_AHEAD)):
-            checks = [pool.submit(images.checked_image_bytes, r.image) for r in ahead]
+            checks = [pool.submit(images.checked_record, record) for record in ahead]
             for record, check in zip(ahead, checks, strict=True):
                 try:
-                    yield dataclasses.replace(record, image=check.result())
+                    yield check.result()
                 except images.BadImage as error:
                     bad.append([record.id, str(error), record.label])
 

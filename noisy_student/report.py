@@ -113,7 +113,7 @@ def _plot_accuracy(summary):
     percents = [100 * value for value in values]
     drawn = axes.bar(names, percents, color=[_COLORS[role] for role in roles])
     axes.bar_label(drawn, fmt="%.1f")
-    axes.set_ylim(max(0, min(percents) - 10), 100)
+    axes.set_ylim(0, 105)
     axes.set_ylabel("test top-1 (%)")
     return figure
 

@@ -16,7 +16,11 @@ def tiny_config(**changes):
     recipe = recipes.load("digits")
     model = dataclasses.replace(recipe.teacher, width=0.1, depth=0.1)
     training = dataclasses.replace(
-        recipe.teacher_training, batch_size=20, epochs=8, warmup_epochs=2
+        recipe.teacher_training,
+        batch_size=20,
+        epochs=30,
+        warmup_epochs=2,
+        base_learning_rate=0.32,
     )
     tiny = dataclasses.replace(
         recipe,

@@ -66,10 +66,13 @@ class FolderSource(Source):
 
     def read(self, indices):
         for index in indices:
-            path = os.path.join(self._directory, self._paths[index])
-            with tf.io.gfile.GFile(path, "rb") as file:
-                content = file.read()
-            yield Record(self._paths[index], content, int(self.labels[index]))
+            name, label = self._paths[index], int(self.labels[index])
+            try:
+                with tf.io.gfile.GFile(os.path.join(self._directory, name), "rb") as file:
+                    record = Record(name, file.read(), label)
+            except tf.errors.OpError as error:  # A dangling link, no permission.
+                record = Record(name, b"", label, error.message)
+            yield record
 
 
 def _check_classes(dataset, found, expected) -> None:

@@ -103,13 +103,14 @@ def test_bad_files_are_listed_skipped_and_counted(folders, tmp_path, capsys):
     (cat / "empty.jpg").write_bytes(b"")
     (cat / "cut.png").write_bytes(picture(7)[:60])
     (tmp_path / "unlabeled" / "text.jpg").write_text("hello")
+    (cat / "gone.png").symlink_to(tmp_path / "nowhere.png")
     data = prepare(folders, str(tmp_path / "out"), seed=0)
     with open(tmp_path / "out" / "bad_files.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     found = {row["path"]: row["reason"] for row in rows}
-    assert set(found) == {"cat/empty.jpg", "cat/cut.png", "text.jpg"}
+    assert set(found) == {"cat/empty.jpg", "cat/cut.png", "cat/gone.png", "text.jpg"}
     assert all(found.values())
-    assert "3 unreadable" in capsys.readouterr().out
+    assert "4 unreadable" in capsys.readouterr().out
     assert data.unlabeled.num_examples == 9
     assert data.labeled.num_examples + data.test.num_examples == 15
 

@@ -27,8 +27,9 @@ NETWORK = (
     "--width=0.1",
     "--depth=0.1",
     "--batch_size=20",
-    "--epochs=8",
+    "--epochs=30",
     "--warmup_epochs=2",
+    "--base_learning_rate=0.32",
 )
 
 
