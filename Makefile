@@ -25,8 +25,8 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff format .
 
 $(VENV)/installed: requirements.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
-	    "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
+	    "Python 3.11 to 3.13 is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	touch $@

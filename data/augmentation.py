@@ -35,7 +35,9 @@ class Augmentation:
     def __post_init__(self):
         check_crop(self.crop)
         if self.num_ops < 0:
-            raise InputError(f"Invalid `num_ops`: expected 0 or more; got {self.num_ops}.")
+            raise InputError(
+                f"Invalid `num_ops`: expected 0 or more; received {self.num_ops}."
+            )
         if not 0 <= self.magnitude <= 100:
             raise InputError(
                 f"Invalid `magnitude`: expected 0 to 100 (10 is the level 1); "
@@ -86,7 +88,9 @@ def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor
         image = _noise(image, size, augmentation, op_draws, uniforms[3:5])
         image = crops.reflect_pad_crop(image, max(size // 8, 1), uniforms[0:2])
         return _flip(image, augmentation, uniforms[2])
-    image = _to_uint8(crops.inception_crop(image, size, seed))
+    # A stream of its own: one that the draws above have not begun.
+    crop_seed = tf.random.experimental.stateless_fold_in(seed, 1)
+    image = _to_uint8(crops.inception_crop(image, size, crop_seed))
     image = _flip(image, augmentation, uniforms[2])
     return _noise(image, size, augmentation, op_draws, uniforms[3:5])
 

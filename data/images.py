@@ -1,8 +1,10 @@
 """Checks image files when data is prepared, so that training never meets a bad one.
 
-JPEG and PNG files in grey or RGB keep their bytes. Whatever TensorFlow would
-refuse or read differently from an image viewer (CMYK, transparency, palettes,
-animations, WebP, BMP, TIFF) becomes an RGB PNG without further loss.
+JPEG and PNG files in grey or RGB keep their bytes; a rotation noted in them
+(EXIF) is ignored, as it is when the exported model is given a file. Whatever
+TensorFlow would refuse or read differently from an image viewer (CMYK,
+transparency, palettes, animations, WebP, BMP, TIFF) becomes an RGB PNG without
+further loss.
 """
 
 import dataclasses

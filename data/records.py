@@ -55,12 +55,14 @@ class RecordSet:
         class_names: Names by label.
         label_offset: Subtracted from stored labels (1 for the usual ImageNet
             files, whose labels start at 1).
+        truth_known: Whether stored labels, if any, are of these classes.
     """
 
     files: tuple[str, ...]
     num_examples: int
     class_names: tuple[str, ...]
     label_offset: int = 0
+    truth_known: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -118,11 +120,6 @@ def read_shard(path: str) -> Iterator[tf.train.Example]:
         ) from error
 
 
-def count_records(paths: Iterable[str]) -> int:
-    dataset = tf.data.TFRecordDataset(list(paths), num_parallel_reads=1)
-    return int(dataset.reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
-
-
 def example_id(example: tf.train.Example, path: str, position: int) -> str:
     """`image/id`, or `<file>:<position>` for files without ids."""
     value = example.features.feature[ID].bytes_list.value
@@ -149,16 +146,15 @@ def glob_shards(pattern: str) -> tuple[str, ...]:
 
 def missing_shards(paths: Iterable[str]) -> list[str]:
     """Names that `-00000-of-00128` numbering promises and that are not there."""
-    paths = list(paths)
     there = set(paths)
-    absent = []
-    for path in paths:
-        match = re.fullmatch(r"(.*)-\d{5}-of-(\d{5})(.*)", path)
-        if match:
-            start, total, end = match.groups()
-            names = (f"{start}-{i:05d}-of-{total}{end}" for i in range(int(total)))
-            absent += [name for name in names if name not in there]
-    return sorted(set(absent))
+    matches = (re.fullmatch(r"(.*)-\d{5}-of-(\d{5})(.*)", path) for path in there)
+    numberings = {match.groups() for match in matches if match}
+    promised = {
+        f"{start}-{index:05d}-of-{total}{end}"
+        for start, total, end in numberings
+        for index in range(int(total))
+    }
+    return sorted(promised - there)
 
 
 def _serialize(features: dict) -> bytes:

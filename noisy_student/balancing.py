@@ -75,9 +75,9 @@ def balance(
                 f"{unlabeled.num_examples:,} images at or above it; there are none. The "
                 f"teacher's mean confidence is "
                 f"{labeled['results']['mean_confidence']:.3f}: train it better or lower "
-                "--min_confidence."
+                "--min_confidence, in a new --work_dir or --output_dir."
             )
-        writer = _ShardWriter(stage, predictions, chosen, unlabeled.label_offset, seed)
+        writer = _ShardWriter(stage, predictions, chosen, unlabeled, seed)
         _write(shards, writer, runner)
         stage.finish(list(shards), _summarize(stage, shards, chosen, unlabeled))
         results = stage.results
@@ -168,14 +168,14 @@ class _ShardWriter:
     stage: Stage
     predictions: str
     chosen: dict[int, ClassSelection]
-    label_offset: int
+    unlabeled: RecordSet
     seed: int
 
     def write(self, shard: tuple[str, str]) -> None:
         name, images_path = shard
         predictions_path = os.path.join(self.predictions, name)
         copies = _copies_by_id(predictions_path, self.chosen, self.seed)
-        tally = _Tally(self.label_offset)
+        tally = _Tally(self.unlabeled)
         examples = _join(images_path, predictions_path, copies, tally)
         count = records.write_shard(self.stage.path(name), examples)
         self.stage.finish_shard(name, count, **tally.counts())
@@ -198,7 +198,7 @@ def _copies_by_id(shard_path: str, chosen, seed) -> dict[bytes, int]:
 class _Tally:
     """Counts of one shard. `correct` are kept images whose truth agrees."""
 
-    label_offset: int
+    unlabeled: RecordSet
     examples: int = 0
     truth_known: int = 0
     correct: int = 0
@@ -208,14 +208,15 @@ class _Tally:
     def add(self, label: int, copies: int, truth: int) -> None:
         key = str(label)
         self.examples += copies
-        self.truth_known += truth >= 0
-        self.correct += truth >= 0 and truth - self.label_offset == label
+        if self.unlabeled.truth_known and truth >= 0:
+            self.truth_known += 1
+            self.correct += truth - self.unlabeled.label_offset == label
         self.kept_per_class[key] = self.kept_per_class.get(key, 0) + 1
         self.examples_per_class[key] = self.examples_per_class.get(key, 0) + copies
 
     def counts(self) -> dict:
         values = dataclasses.asdict(self)
-        del values["label_offset"]
+        del values["unlabeled"]
         return values
 
 

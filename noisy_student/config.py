@@ -38,7 +38,9 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    variant: str = setting("efficientnet-b0", "Architecture: efficientnet-b0 to -b8, -l2.")
+    variant: str = setting(
+        "efficientnet-b0", "Architecture: efficientnet-b0 to -b8 or -l0 to -l2."
+    )
     width: float = setting(0.0, "Width factor in place of the variant's; 0: the variant's.")
     depth: float = setting(0.0, "Depth factor in place of the variant's; 0: the variant's.")
     image_size: int = setting(0, "Side of the images in pixels; 0: the variant's.")
@@ -103,6 +105,11 @@ class TrainingConfig:
         1.0, "T of the soft pseudo-labels p^(1/T), above 0."
     )
 
+    @property
+    def pseudo_batch_size(self) -> int:
+        """Pseudo-labeled images a step, over all replicas."""
+        return math.ceil(self.batch_size * self.unlabeled_ratio)
+
     def total_steps(self, num_labeled: int) -> int:
         return max(1, round(self.epochs * num_labeled / self.batch_size))
 
@@ -143,6 +150,11 @@ class Config:
     seed: int = setting(0, "Of every random draw of the run.")
 
 
+def seed_of(seed: int, generation: int) -> int:
+    """The seed of a generation's training: runs of other seeds share none of them."""
+    return 1000 * seed + generation
+
+
 def check(config: Config) -> None:
     """Refuses what cannot work, before any work is done.
 
@@ -154,7 +166,23 @@ def check(config: Config) -> None:
         check_training(getattr(config, f"{role}_training"), f"{role}_")
     check_selection(config.selection)
     _check_positive("generations", config.generations)
-    data = config.data
+    _check_range("seed", config.seed, 0, math.inf)
+    check_data(config.data)
+    if config.stop_when_no_gain and not config.data.validation_data:
+        raise InputError(
+            "`stop_when_no_gain`: expected `validation_data` to measure the gain on; "
+            "received none. The test data must not decide when to stop."
+        )
+    if config.student_training.unlabeled_ratio <= 0:
+        raise InputError(
+            "`unlabeled_ratio`: expected more than 0 for a student; received "
+            f"{config.student_training.unlabeled_ratio}."
+        )
+    check_student_size(config.teacher, config.student, config.allow_smaller_student)
+
+
+def check_data(data: DataConfig) -> None:
+    _check_range("num_shards", data.num_shards, 0, 99_999)
     if data.labels_per_class < 0:
         raise InputError(
             f"`labels_per_class`: expected 0 or more; received {data.labels_per_class}."
@@ -167,17 +195,6 @@ def check(config: Config) -> None:
         )
     if not data.test_data:
         _check_range("holdout_fraction", data.holdout_fraction, 0.01, 0.9)
-    if config.stop_when_no_gain and not data.validation_data:
-        raise InputError(
-            "`stop_when_no_gain`: expected `validation_data` to measure the gain on; "
-            "received none. The test data must not decide when to stop."
-        )
-    if config.student_training.unlabeled_ratio <= 0:
-        raise InputError(
-            "`unlabeled_ratio`: expected more than 0 for a student; received "
-            f"{config.student_training.unlabeled_ratio}."
-        )
-    check_student_size(config.teacher, config.student, config.allow_smaller_student)
 
 
 def check_model(model: ModelConfig, prefix: str = "") -> None:
@@ -197,7 +214,7 @@ def check_model(model: ModelConfig, prefix: str = "") -> None:
     _check_range(f"{prefix}batch_norm_momentum", model.batch_norm_momentum, 0, 0.99999)
     if model.resolution < 8:
         raise InputError(
-            f"`{prefix}image_size`: expected 8 pixels or more; got {model.image_size}."
+            f"`{prefix}image_size`: expected 8 pixels or more; received {model.image_size}."
         )
 
 

@@ -37,7 +37,9 @@ def evaluate(
     path = os.path.join(model, METRICS)
     identity = {
         "weights_sha256": info.weights_sha256,
-        "files": {key: list(value.files) for key, value in sets.items()},
+        "sets": {
+            key: [value.fingerprint(), value.label_offset] for key, value in sets.items()
+        },
     }
     if tf.io.gfile.exists(path):
         stored = files.read_json(path)

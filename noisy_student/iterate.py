@@ -17,13 +17,13 @@ from data import files
 from data.errors import InputError
 from noisy_student import report
 from noisy_student.balancing import balance
-from noisy_student.config import Config, check, differences, to_dict
+from noisy_student.config import Config, check, differences, seed_of, to_dict
 from noisy_student.evaluation import evaluate
 from noisy_student.export import export
 from noisy_student.labeling import label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
-from noisy_student.strategy import check_one_process
+from noisy_student.strategy import check_batch_size, check_one_process
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
 
@@ -49,6 +49,11 @@ def iterate(
     """
     check(config)
     check_one_process("the whole loop", strategy)
+    for role in ("teacher", "student"):
+        training = getattr(config, f"{role}_training")
+        check_batch_size(f"{role}_batch_size", training.batch_size, strategy)
+    pseudo_batch = training.pseudo_batch_size
+    check_batch_size("batch_size · unlabeled_ratio", pseudo_batch, strategy)
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
         return files.read_json(os.path.join(work_dir, SUMMARY))
@@ -111,7 +116,7 @@ class _Run:
         return self._train(f"generation_{generation}/student", job)
 
     def train_control(self) -> str:
-        """The student on labels alone; the same for every generation."""
+        """The first student on labels alone, which every generation is compared with."""
         job = student_job(self._config, self.data, 1, None)
         return self._train("generation_1/control", job)
 
@@ -170,19 +175,19 @@ def teacher_job(config: Config, data: PreparedData) -> TrainingJob:
         model=config.teacher,
         training=config.teacher_training,
         augmentation=config.augmentation,
-        seed=config.seed,
+        seed=seed_of(config.seed, 0),
     )
 
 
 def student_job(config, data, generation: int, pseudo_labeled) -> TrainingJob:
-    """A student; without pseudo-labels it is the control of its generation."""
+    """A student; without pseudo-labels, a control."""
     return TrainingJob(
         labeled=data.labeled,
         pseudo_labeled=pseudo_labeled,
         model=config.student,
         training=config.student_training,
         augmentation=config.augmentation,
-        seed=config.seed + generation,
+        seed=seed_of(config.seed, generation),
     )
 
 
@@ -190,7 +195,8 @@ def _claim(work_dir: str, config: Config) -> None:
     """Takes a new work_dir, or checks that an old one is of the same config."""
     make_directory(work_dir)
     path = os.path.join(work_dir, CONFIG)
-    if not tf.io.gfile.exists(path):
+    begun = set(tf.io.gfile.listdir(work_dir)) - {CONFIG}
+    if not begun or not tf.io.gfile.exists(path):
         files.write_json(path, to_dict(config))
         return
     changed = differences(files.read_json(path), to_dict(config))

@@ -53,13 +53,13 @@ def label(
         return directory
     model, _ = model_files.load_model(teacher)
     predictor = Predictor(model, strategy, batch_size)
-    progress = Progress(name, unlabeled.num_examples)
-    done = 0
-    for shard, path in shards.items():
-        if stage.finished_shard(shard) is None:
+    finished = [stage.finished_shard(shard) for shard in shards]
+    done = sum(facts["records"] for facts in finished if facts)
+    progress = Progress(name, unlabeled.num_examples, start=done)
+    for (shard, path), facts in zip(shards.items(), finished, strict=True):
+        if facts is None:
             rows = _predict_shard(predictor, path, unlabeled, info, progress, done)
-            _write_predictions(stage, shard, rows)
-        done += stage.finished_shard(shard)["records"]
+            done += _write_predictions(stage, shard, rows)["records"]
     summary = _summarize([stage.finished_shard(shard) for shard in shards])
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     stage.finish(list(shards), summary, timing)
@@ -97,12 +97,14 @@ def _predict_shard(predictor, path, unlabeled, info, progress, start) -> dict:
         empty = np.zeros((0, len(info.class_names)), np.float32)
         columns = {"id": [[]], "probabilities": [empty], "truth": [[]]}
     rows = {key: np.concatenate(parts) for key, parts in columns.items()}
+    if not unlabeled.truth_known:
+        rows["truth"] = np.full(len(rows["id"]), -1)
     rows["label"] = rows["probabilities"].argmax(-1)
     rows["confidence"] = rows["probabilities"].max(-1)
     return rows
 
 
-def _write_predictions(stage: Stage, shard: str, rows: dict) -> None:
+def _write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
     index = Index(rows["id"], rows["label"], rows["confidence"])
     write_index(stage.path(shard), index)
     count = records.write_shard(
@@ -118,7 +120,7 @@ def _write_predictions(stage: Stage, shard: str, rows: dict) -> None:
         ),
     )
     known = rows["truth"] >= 0
-    stage.finish_shard(
+    return stage.finish_shard(
         shard,
         count,
         confidence_sum=float(rows["confidence"].sum(dtype=np.float64)),

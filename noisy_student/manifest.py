@@ -92,8 +92,8 @@ class Stage:
     def finished_shard(self, name: str) -> dict | None:
         """The facts of a shard finished earlier and still there, or None."""
         facts = self._manifest["shards"].get(name)
-        if facts is None and tf.io.gfile.exists(self._shard_path(name)):
-            facts = files.read_json(self._shard_path(name))
+        if tf.io.gfile.exists(self._shard_path(name)):
+            facts = files.read_json(self._shard_path(name))  # Made again since.
         return facts if facts and self._is_there(name, facts) else None
 
     def finish_shard(self, name: str, records: int, **facts) -> dict:
@@ -108,12 +108,16 @@ class Stage:
         files.write_json(self._shard_path(name), facts)
         return facts
 
-    def forget_shards(self) -> None:
-        """Takes finished shards off the record: they will be made again."""
+    def abandon(self) -> None:
+        """Takes the stage off the record: it starts anew, of any identity."""
+        tf.io.gfile.remove(self._path)
+        self._remove_finished()
+
+    def _remove_finished(self) -> None:
         if tf.io.gfile.isdir(self.path(_FINISHED)):
             tf.io.gfile.rmtree(self.path(_FINISHED))
 
-    def finish(self, shard_names=(), results: dict = {}, timing: dict = {}) -> dict:
+    def finish(self, shard_names=(), results=None, timing=None) -> dict:
         """Puts on record that the whole stage is done; returns the results."""
         shards = {name: self.finished_shard(name) for name in shard_names}
         lost = [name for name, facts in shards.items() if facts is None]
@@ -123,11 +127,15 @@ class Stage:
                 f"{', '.join(lost)}. Run the command again to make them."
             )
         self._manifest.update(
-            complete=True, shards=shards, results=results, timing=timing, created=_now()
+            complete=True,
+            shards=shards,
+            results=results or {},
+            timing=timing or {},
+            created=_now(),
         )
         files.write_json(self._path, self._manifest)
-        self.forget_shards()  # They are in the manifest now.
-        return results
+        self._remove_finished()  # They are in the manifest now.
+        return self.results
 
     def _shard_path(self, name):
         return self.path(os.path.join(_FINISHED, f"{name}.json"))

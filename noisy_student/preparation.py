@@ -8,7 +8,6 @@ already and are used whole stay where they are.
 import concurrent.futures
 import csv
 import dataclasses
-import hashlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from data.records import RecordSet
 from noisy_student.config import DataConfig
 from noisy_student.manifest import MANIFEST, Stage, read_manifest
 from noisy_student.progress import Progress
-from noisy_student.splits import Part, split, whole
+from noisy_student.splits import Part, check_labels, split, whole
 
 IMAGES_PER_SHARD = 5_000
 BAD_FILES = "bad_files.csv"
@@ -82,6 +81,8 @@ def prepare_set(
     source = sources.open_source(
         dataset, class_names=class_names, label_offset=label_offset, labeled=labeled
     )
+    if labeled:
+        check_labels("data", dataset, source, len(source.class_names or ()))
     part = whole(dataset, source, labeled)
     name = "labeled" if labeled else "unlabeled"
     record_set = _prepare_set(name, part, DataConfig(), directory, seed=0)
@@ -97,8 +98,10 @@ def _prepare_set(name, part, config, directory, seed) -> RecordSet:
     identity = {
         "dataset": part.dataset,
         "images": len(part.indices),
-        "selection": _digest(part.indices),
+        "content": source.digest(part.indices),
         "class_names": list(source.class_names or ()),
+        "label_offset": config.label_offset,
+        "num_shards": config.num_shards,
         "seed": seed,
     }
     stage = Stage(os.path.join(directory, name), "prepare", identity)
@@ -133,7 +136,9 @@ def _write_shards(stage, name, part, config, seed) -> None:
     try:
         _check_enough_readable(part, written, bad)
     except InputError:
-        stage.forget_shards()  # Once the files are mended they must be read again.
+        listed = [(name, path, reason) for path, reason, _ in bad]
+        _write_rows(os.path.dirname(stage.directory), listed)
+        stage.abandon()  # Once the files are mended they must be read again.
         raise
     timing = progress.finish(f"{len(bad)} bad files skipped" if bad else "")
     stage.finish(list(shards), {"images": written, "bad_files": len(bad)}, timing)
@@ -167,6 +172,7 @@ def _check_enough_readable(part: Part, written: int, bad: list) -> None:
     empty = np.flatnonzero((counts > 0) & (counts - lost <= 0))
     if len(empty):
         names = ", ".join(part.source.class_names[label] for label in empty)
+        bad = [row for row in bad if row[2] == empty[0]]
         raise InputError(
             f"{part.dataset}: expected a readable image in every class; all of {names} are "
             f"bad. The first: {bad[0][0]}: {bad[0][1]}."
@@ -207,14 +213,19 @@ def _write_bad_files(directory: str, names: list[str]) -> None:
         for facts in manifest["shards"].values()
         for path, reason, _ in facts["bad_files"]
     ]
+    path = _write_rows(directory, rows)
+    if rows:
+        _, first, reason = rows[0]
+        print(
+            f"{len(rows)} unreadable image file(s) skipped, such as {first} ({reason}); "
+            f"see {path}."
+        )
+
+
+def _write_rows(directory: str, rows: list[tuple]) -> str:
     path = os.path.join(directory, BAD_FILES)
     with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("set", "path", "reason"))
         writer.writerows(rows)
-    if rows:
-        print(f"{len(rows)} unreadable image file(s) skipped; see {path}.")
-
-
-def _digest(indices: np.ndarray) -> str:
-    return hashlib.sha256(np.sort(indices).astype("<i8").tobytes()).hexdigest()[:16]
+    return path

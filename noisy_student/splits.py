@@ -49,7 +49,7 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
             labeled=is_labeled,
         )
         if is_labeled:
-            _check_labels(f"{name}_data", dataset, source, len(names))
+            check_labels(f"{name}_data", dataset, source, len(names))
         parts[name] = whole(dataset, source, is_labeled)
 
     def part_of_labeled(name, indices):
@@ -85,7 +85,7 @@ def whole(dataset: str, source: sources.Source, labeled: bool) -> Part:
 def _open_labeled(config: DataConfig) -> sources.Source:
     source = sources.open_source(config.labeled_data, label_offset=config.label_offset)
     names = source.class_names or ()
-    _check_labels("labeled_data", config.labeled_data, source, len(names))
+    check_labels("labeled_data", config.labeled_data, source, len(names))
     if len(names) < 2:
         raise InputError(
             f"`labeled_data`: expected at least two classes in {config.labeled_data!r}; "
@@ -94,7 +94,7 @@ def _open_labeled(config: DataConfig) -> sources.Source:
     return source
 
 
-def _check_labels(name: str, dataset: str, source, num_classes: int) -> None:
+def check_labels(name: str, dataset: str, source, num_classes: int) -> None:
     """Refuses images without a label and labels without a class."""
     if (source.labels < 0).any():
         raise InputError(
@@ -120,7 +120,8 @@ def _hold_out(order, labels, class_names, fraction: float):
                 f"to hold one out for the test; {class_names[label]!r} has {len(rows)}. "
                 "Add images, or pass --test_data."
             )
-        held.append(rows[: max(1, round(len(rows) * fraction))])
+        count = min(max(1, round(len(rows) * fraction)), len(rows) - 1)
+        held.append(rows[:count])
     held = np.concatenate(held)
     print(
         f"No test data given: {len(held):,} of {len(order):,} labeled images are held "

@@ -51,9 +51,7 @@ class TrainingJob:
 
     @property
     def pseudo_batch_size(self) -> int:
-        if self.pseudo_labeled is None:
-            return 0
-        return math.ceil(self.training.batch_size * self.training.unlabeled_ratio)
+        return 0 if self.pseudo_labeled is None else self.training.pseudo_batch_size
 
     @property
     def images_per_step(self) -> int:
@@ -64,6 +62,8 @@ class TrainingJob:
             "labeled_data": self.labeled.fingerprint(),
             "pseudo_labeled_data": self.pseudo_labeled
             and self.pseudo_labeled.fingerprint(),
+            "class_names": list(self.labeled.class_names),
+            "label_offset": self.labeled.label_offset,
             "model": dataclasses.asdict(self.model),
             "training": dataclasses.asdict(self.training),
             "augmentation": dataclasses.asdict(self.augmentation),
@@ -119,7 +119,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
                 f"The loss is {means['loss']} within the {int(num_steps)} steps before "
                 f"step {int(self.step.numpy())}, at learning rate "
                 f"{means['learning_rate']:.3g}. The last checkpoint is from before; "
-                "lower --base_learning_rate or lengthen --warmup_epochs."
+                "lower base_learning_rate or lengthen warmup_epochs, in a new directory."
             )
         return means
 

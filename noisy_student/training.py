@@ -15,6 +15,7 @@ import orbit
 import tensorflow as tf
 
 from data import files, pipeline
+from data.errors import InputError
 from data.settings import setting
 from noisy_student import model_files
 from noisy_student.manifest import MANIFEST, Stage
@@ -32,6 +33,14 @@ class LoopOptions:
     steps_per_loop: int = setting(20, "Steps between two reports, run on the device.")
     checkpoint_interval: int = setting(100, "Steps between two checkpoints.")
     keep_checkpoints: int = setting(3, "Newest checkpoints that are kept.")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) < 1:
+                raise InputError(
+                    f"`{field.name}`: expected 1 or more; received "
+                    f"{getattr(self, field.name)}."
+                )
 
 
 def train(
@@ -103,6 +112,17 @@ def _check(job: TrainingJob, strategy) -> None:
     pipeline.check_not_empty(job.labeled, "labeled_data")
     if job.pseudo_labeled is None:
         return
+    if job.pseudo_labeled.class_names != job.labeled.class_names:
+        raise InputError(
+            "`pseudo_labeled_data`: expected the classes of the labeled data "
+            f"({', '.join(job.labeled.class_names)}); received "
+            f"{', '.join(job.pseudo_labeled.class_names)}."
+        )
+    if job.pseudo_batch_size < 1:
+        raise InputError(
+            "`unlabeled_ratio`: expected more than 0 for a student; received "
+            f"{job.training.unlabeled_ratio}."
+        )
     pipeline.check_not_empty(job.pseudo_labeled, "unlabeled_data")
     check_batch_size("batch_size · unlabeled_ratio", job.pseudo_batch_size, strategy)
     wanted = job.training.unlabeled_ratio * job.labeled.num_examples

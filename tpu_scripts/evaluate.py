@@ -22,7 +22,7 @@ _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", BATCH_SIZE, "Images a step, over all replicas."
+    "batch_size", BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result; empty: none.")
 strategy_flags.define()

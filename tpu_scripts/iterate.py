@@ -45,7 +45,6 @@ def main():
         for name, prefix, _ in _PARTS
     }
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
-    config.check(settings)
     work_dir = _WORK_DIR.value
     options = setting_flags.override(LoopOptions())
     summary = iterate(settings, work_dir, strategy_flags.create_strategy(), options)

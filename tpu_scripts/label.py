@@ -24,7 +24,7 @@ _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
 )
 _BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", labeling.BATCH_SIZE, "Images a step, over all replicas."
+    "batch_size", labeling.BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where predictions go.", required=True

@@ -19,7 +19,7 @@ _IMAGES = flags.DEFINE_string(
     "images", None, "Folder of image files, searched to any depth.", required=True
 )
 _OUTPUT = flags.DEFINE_string("output", "predictions.csv", "The CSV file to write.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images a step.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
 
 
 def main():

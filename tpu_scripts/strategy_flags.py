@@ -8,17 +8,25 @@ from noisy_student import strategy
 flags.disclaim_key_flags()
 
 
-def define() -> None:
-    """Defines --strategy and --tpu."""
+def define(several_workers: bool = False) -> None:
+    """Defines --strategy and --tpu.
+
+    Args:
+        several_workers: Whether the script can be one of several workers.
+    """
     flags.DEFINE_enum(
         "strategy",
         "auto",
-        strategy.STRATEGIES,
+        [s for s in strategy.STRATEGIES if several_workers or s != "multi_worker"],
         "Where to compute; auto: GPUs if there are any, else the CPU.",
     )
     flags.DEFINE_string("tpu", "local", "With --strategy=tpu: local, or the TPU's name.")
 
 
 def create_strategy():
-    """The strategy that the flags name."""
-    return strategy.create_strategy(flags.FLAGS.strategy, flags.FLAGS.tpu)
+    """The strategy that the flags name. Before any other use of TensorFlow."""
+    chosen = strategy.create_strategy(flags.FLAGS.strategy, flags.FLAGS.tpu)
+    devices = chosen.extended.worker_devices
+    kind = devices[0].rsplit(":", 2)[-2]  # …/device:GPU:0
+    print(f"Computing on {chosen.num_replicas_in_sync} {kind}.")
+    return chosen

@@ -15,6 +15,7 @@ from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.balancing import load_balanced
 from noisy_student.preparation import prepare_set
+from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
 from tpu_scripts import setting_flags, strategy_flags
@@ -44,13 +45,18 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 for _type in (config.ModelConfig, config.TrainingConfig, Augmentation, LoopOptions):
     setting_flags.define(_type)
-strategy_flags.define()
+strategy_flags.define(several_workers=True)
 
 
 def main():
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     recipe = recipes.load(_RECIPE.value)
     kind = "teacher" if _ROLE.value == "teacher" else "student"
+    if not is_chief(strategy) and not _LABELED.value.startswith("tfrecord:"):
+        raise InputError(
+            "`labeled_data`: expected tfrecord:GLOB with --strategy=multi_worker; received "
+            f"{_LABELED.value!r}. Run tpu_scripts.prepare_data once before."
+        )
     if (_ROLE.value == "student") != bool(_PSEUDO.value):
         raise InputError(
             "`pseudo_labeled_data`: expected for --role=student and for no other; "
@@ -75,7 +81,7 @@ def main():
         model=model,
         training=training,
         augmentation=setting_flags.override(recipe.augmentation),
-        seed=seed + generation,
+        seed=config.seed_of(seed, generation),
     )
     options = setting_flags.override(LoopOptions())
     info = train(job, output_dir, strategy, options, name=_ROLE.value)

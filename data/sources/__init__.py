@@ -36,7 +36,7 @@ def open_source(
     Args:
         dataset: See the module's docstring.
         class_names: The labels' names, where they are already settled by
-            another set; a folder of test images must then have the same ones.
+            another set; a folder of test images may then have no others.
         label_offset: Subtracted from labels in TFRecord files.
         labeled: Whether labels are needed. Folders need not be class folders
             otherwise.

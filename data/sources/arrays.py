@@ -65,6 +65,8 @@ def idx(rest: str) -> ArraySource:
             f"idx:{rest}: expected as many labels as images; received {len(pixels)} "
             f"images and {len(labels)} labels."
         )
+    if not len(labels):
+        raise InputError(f"idx:{rest}: expected at least one image; received none.")
     names = [str(label) for label in range(int(labels.max()) + 1)]
     return ArraySource(pixels, labels, names, f"{split}")
 

@@ -35,7 +35,14 @@ class TfdsSource(Source):
         known = "label" in features
         self.class_names = tuple(features["label"].names) if known else None
         self._builder.download_and_prepare()
-        count = self._builder.info.splits[self._split].num_examples
+        try:
+            count = self._builder.info.splits[self._split].num_examples
+        except (ValueError, KeyError) as error:
+            raise InputError(
+                f"tfds:{name}: expected a split among "
+                f"{', '.join(self._builder.info.splits)}, or a part of one; received "
+                f"{self._split!r} ({error})."
+            ) from error
         self.labels = np.full(count, -1, np.int64)
         if known:
             labels = self._dataset(self._split).map(lambda example: example["label"])

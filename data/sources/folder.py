@@ -1,5 +1,6 @@
 """Folders of image files."""
 
+import hashlib
 import os
 
 import numpy as np
@@ -64,6 +65,11 @@ class FolderSource(Source):
         _check_classes(f"folder:{self._directory}", folders, class_names)
         return tuple(sorted(folders))
 
+    def digest(self, indices):
+        names = "\0".join(self._paths[index] for index in np.sort(indices))
+        whole = super().digest(indices) + names
+        return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
     def read(self, indices):
         for index in indices:
             name, label = self._paths[index], int(self.labels[index])
@@ -90,8 +96,7 @@ def _check_classes(dataset, found, expected) -> None:
 
 def _image_paths(directory: str) -> list[str]:
     paths = []
-    for root, folders, names in tf.io.gfile.walk(directory):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for root, _, names in tf.io.gfile.walk(directory):
         below = root[len(directory) :].strip("/")
         if any(part.startswith(".") for part in below.split("/")):
             continue

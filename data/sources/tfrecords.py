@@ -39,6 +39,11 @@ class TFRecordSource(Source):
             ],
             np.int64,
         )
+        if not len(stored):
+            raise InputError(
+                f"tfrecord:{pattern}: expected at least one record; the "
+                f"{len(self.files)} files hold none."
+            )
         known = stored >= 0
         if (stored[known] < label_offset).any():
             raise InputError(
@@ -58,7 +63,11 @@ class TFRecordSource(Source):
     def record_set(self) -> records.RecordSet:
         """The files as they lie."""
         return records.RecordSet(
-            self.files, len(self), self.class_names or (), self._label_offset
+            self.files,
+            len(self),
+            self.class_names or (),
+            self._label_offset,
+            truth_known=bool((self.labels >= 0).any()),
         )
 
     def read(self, indices):

@@ -167,8 +167,9 @@ def test_another_seed_gives_another_order_and_other_noise(three_shards, unbroken
     assert not any(np.array_equal(image, images_then[i]) for i, image in other)
 
 
-def test_noise_follows_the_record_and_not_its_place(labeled, unbroken):
-    found = dict(_examples(_stream(labeled(2, 9)), 11))
+def test_noise_follows_the_record_and_not_its_place_or_label_offset(labeled, unbroken):
+    found = dict(_examples(_stream(labeled(2, 9, offset=1)), 11))
+    assert sorted(found) == list(range(11))  # The offset is subtracted.
     for label, image in unbroken[:11]:
         np.testing.assert_array_equal(found[label], image)
 
@@ -186,11 +187,6 @@ def test_records_differ_in_their_noise(encode, tmp_path, write_records, noise_im
     examples = RecordSet(write_records(tmp_path, rows, (6,)), 6, CLASSES)
     found = _examples(_stream(examples), 6)
     assert len({image.tobytes() for _, image in found}) == 6
-
-
-def test_label_offset_is_subtracted_in_training(labeled, unbroken):
-    found = _examples(_stream(labeled(4, 4, 3, offset=1)), 11)
-    _assert_same(found, unbroken[:11])
 
 
 def test_copies_are_repeated_have_noise_of_their_own_and_resume(pseudo_labeled):

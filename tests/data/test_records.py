@@ -30,7 +30,7 @@ def test_a_shard_gives_back_what_was_written(shard):
     assert [records.example_label(x) for x in found] == [-1, 0, 1, 2, 3]
     encoded = [x.features.feature[records.IMAGE].bytes_list.value[0] for x in found]
     assert encoded == [bytes([i]) * (i + 1) for i in range(5)]
-    assert records.count_records([shard, shard]) == 10
+    assert len(list(records.read_shard(shard))) == 5
 
 
 def test_an_unknown_label_is_not_stored(shard):
@@ -73,7 +73,7 @@ def test_an_error_while_writing_leaves_no_new_file(tmp_path, existed):
     with pytest.raises(RuntimeError, match="disk on fire"):
         records.write_shard(path, failing())
     assert os.listdir(tmp_path) == (["x.tfrecord"] if existed else [])
-    assert not existed or records.count_records([path]) == 1
+    assert not existed or len(list(records.read_shard(path))) == 1
 
 
 def test_a_shard_being_written_is_not_there_yet(tmp_path):

@@ -81,6 +81,24 @@ def test_an_unknown_kind_is_refused_with_the_forms(dataset):
     assert f"received {dataset!r}" in str(caught.value)
 
 
+@pytest.mark.parametrize("dataset", ["digits:test", "tfds:tiny_photos:test"])
+@pytest.mark.usefixtures("prepared")
+def test_classes_other_than_the_settled_ones_are_refused(dataset):
+    with pytest.raises(InputError, match=r"labeled data \(cat, dog\).*received (0|ant), "):
+        sources.open_source(dataset, class_names=("cat", "dog"))
+    names = sources.open_source(dataset).class_names
+    assert sources.open_source(dataset, class_names=names).class_names == names
+
+
+def test_unlabeled_images_of_other_classes_lose_their_labels():
+    source = sources.open_source(
+        "digits:validation", class_names=("cat", "dog"), labeled=False
+    )
+    assert source.class_names == ("cat", "dog")
+    assert source.labels.tolist() == [-1] * 297
+    assert {row.label for row in _read(source, range(9))} == {-1}
+
+
 # Folders.
 
 
@@ -125,6 +143,19 @@ def test_hidden_and_other_files_are_passed_over(folder):
     source = sources.open_source(f"folder:{directory}")
     assert [row.id for row in _read(source)] == ["a/1.png", "b/1.png"]
     assert source.class_names == ("a", "b")
+
+
+def test_a_file_that_cannot_be_opened_is_passed_on_with_its_reason(folder):
+    directory = folder("cat/1.png", "cat/3.png", "dog/1.png")
+    (directory / "cat" / "2.png").symlink_to(directory / "nowhere.png")
+    good, bad, *others = _read(sources.open_source(f"folder:{directory}"))
+    assert (bad.id, bad.image, bad.label) == ("cat/2.png", b"", 0)
+    assert "No such file" in bad.error
+    assert not good.error
+    assert [row.id for row in others] == ["cat/3.png", "dog/1.png"]
+    assert images.checked_record(good) == good
+    with pytest.raises(images.BadImage, match="No such file"):
+        images.checked_record(bad)
 
 
 def test_a_missing_directory_is_refused(tmp_path):

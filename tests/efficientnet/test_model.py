@@ -11,6 +11,7 @@ import pytest
 from efficientnet import layers as own
 from efficientnet import model
 
+B0 = {"num_classes": 10, "seed": 0}
 TINY = {"width": 0.1, "depth": 0.1, "num_classes": 5}
 
 
@@ -18,7 +19,7 @@ def _count(weights):
     return sum(math.prod(weight.shape) for weight in weights)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _unallocated(*args, **kwargs):
     """A model without memory for its weights: enough to look at shapes."""
     with keras.StatelessScope(initialize_variables=False):
@@ -29,7 +30,13 @@ def _tiny(seed=1, **options):
     return model.build_efficientnet(**{**TINY, "seed": seed, **options})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def tiny():
+    """The network of seed 1, for tests that leave it as it is."""
+    return _tiny(seed=1)
+
+
+@pytest.fixture(scope="module")
 def images():
     return np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
 
@@ -43,7 +50,8 @@ def without_garbage_collection():
 
 
 @pytest.fixture
-def mixed_bfloat16():
+def mixed_bfloat16(tiny):
+    """For networks made from here on; `tiny` is made before."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     yield
     keras.config.set_dtype_policy("float32")
@@ -74,7 +82,7 @@ def test_parameter_counts_are_the_published_ones(name, trainable, statistics):
 
 
 def test_b0_has_213_trainables_and_98_statistics():
-    network = _unallocated(num_classes=10)
+    network = _unallocated(**B0)
     assert len(network.trainable_variables) == 213
     assert len(network.non_trainable_variables) == 98
     assert _count(network.trainable_variables) == 4_020_358
@@ -111,37 +119,36 @@ def test_small_image_feature_sizes_at_32_pixels():
 
 
 def test_photo_feature_sizes_at_224_pixels():
-    network = _unallocated(num_classes=10)
+    network = _unallocated(**B0)
     sizes = [side for side, _ in _block_shapes(network, 224)]
     assert sizes == [112, 112, 56, 56, 28, 28] + [14] * 6 + [7] * 6
 
 
-def test_weights_move_between_the_photo_and_the_small_image_form(images):
-    photo, small = _tiny(seed=1), _tiny(seed=2, small_image=True)
+def test_weights_move_between_the_photo_and_the_small_image_form(tiny, images):
+    small = _tiny(seed=2, small_image=True)
     before = small(images).numpy()
-    small.set_weights(photo.get_weights())
+    small.set_weights(tiny.get_weights())
     expected = _tiny(seed=1, small_image=True)(images).numpy()
     np.testing.assert_array_equal(small(images).numpy(), expected)
     assert not np.array_equal(before, expected)
 
 
-def test_same_seed_gives_same_weights_and_another_seed_others():
-    first, again, other = _tiny(seed=3), _tiny(seed=3), _tiny(seed=4)
-    for one, two in zip(first.weights, again.weights, strict=True):
+def test_same_seed_gives_same_weights_and_another_seed_others(tiny):
+    again, other = _tiny(seed=1), _tiny(seed=2)
+    for one, two in zip(tiny.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one, two)
     kernels = [
         (one.numpy(), two.numpy())
-        for one, two in zip(first.weights, other.weights, strict=True)
+        for one, two in zip(tiny.weights, other.weights, strict=True)
         if "kernel" in one.path
     ]
     assert kernels
     assert not any(np.array_equal(one, two) for one, two in kernels)
 
 
-def test_layers_of_equal_shape_get_different_initial_weights():
-    network = _tiny()
+def test_layers_of_equal_shape_get_different_initial_weights(tiny):
     for pair in ((1, 3), (2, 4)):
-        one, two = (network.get_layer(f"block_{i}_depthwise_conv").kernel for i in pair)
+        one, two = (tiny.get_layer(f"block_{i}_depthwise_conv").kernel for i in pair)
         assert one.shape == two.shape
         assert not np.array_equal(one, two)
 
@@ -156,7 +163,7 @@ def test_layers_of_equal_shape_get_different_initial_weights():
     ],
 )
 def test_convolutions_start_as_untruncated_normals_of_the_published_width(layer, expected):
-    kernel = _first_values(_unallocated(num_classes=10).get_layer(layer))
+    kernel = _first_values(_unallocated(**B0).get_layer(layer))
     assert kernel.std() == pytest.approx(expected, rel=0.06)
     assert abs(kernel.mean()) < 0.1 * expected
     assert np.abs(kernel).max() > 2.5 * expected  # A truncated normal ends at 2.
@@ -180,7 +187,7 @@ def test_classifier_starts_uniform_within_one_over_root_of_classes(num_classes):
 
 @pytest.mark.parametrize(
     ("options", "rate"),
-    [({"num_classes": 10}, 0.2), ({**TINY, "stochastic_depth_rate": 0.5}, 0.5)],
+    [(B0, 0.2), ({**TINY, "stochastic_depth_rate": 0.5}, 0.5)],
 )
 def test_stochastic_depth_rate_of_block_i_is_i_over_n(options, rate):
     layers = _unallocated(**options).layers
@@ -196,7 +203,7 @@ def test_stochastic_depth_rate_of_block_i_is_i_over_n(options, rate):
 
 
 def test_shortcuts_are_where_neither_size_nor_channels_change():
-    layers = _unallocated(num_classes=10).layers
+    layers = _unallocated(**B0).layers
     shortcuts = {int(x.name.split("_")[1]) for x in layers if x.name.endswith("_add")}
     assert shortcuts == set(range(16)) - {0, 1, 3, 5, 8, 11, 15}  # The stages' firsts.
 
@@ -224,17 +231,15 @@ def test_momentum_mean_and_std_reach_the_layers():
     assert network.get_layer("normalization").std == list(std)
 
 
-def test_any_input_size_works():
-    network = _tiny()
+def test_any_input_size_works(tiny):
     for height, width in ((32, 32), (33, 47), (8, 90)):
-        logits = network(np.zeros((2, height, width, 3), np.uint8)).numpy()
+        logits = tiny(np.zeros((2, height, width, 3), np.uint8)).numpy()
         assert logits.shape == (2, 5)
         assert np.isfinite(logits).all()
 
 
-def test_bytes_and_floats_give_the_same_logits(images):
-    network = _tiny()
-    np.testing.assert_array_equal(network(images), network(images.astype(np.float32)))
+def test_bytes_and_floats_give_the_same_logits(tiny, images):
+    np.testing.assert_array_equal(tiny(images), tiny(images.astype(np.float32)))
 
 
 def test_inference_has_no_noise_and_training_has(images):
@@ -248,14 +253,13 @@ def test_inference_has_no_noise_and_training_has(images):
 
 
 @pytest.mark.usefixtures("mixed_bfloat16")
-def test_logits_are_float32_under_mixed_precision(images):
-    network = _tiny()
+def test_logits_are_float32_under_mixed_precision(tiny, images):
+    network = _tiny(seed=1)
     assert network.get_layer("head_conv").compute_dtype == "bfloat16"
     logits = network(images)
     assert logits.dtype == "float32"
     assert {weight.dtype for weight in network.weights} == {"float32"}
-    keras.config.set_dtype_policy("float32")
-    full = _tiny()(images).numpy()
+    full = tiny(images).numpy()
     np.testing.assert_allclose(logits, full, atol=0.05 * np.abs(full).max())
 
 

@@ -1,6 +1,7 @@
 """Selection is exact: the most confident K of each class, or copies up to K."""
 
 import collections
+import dataclasses
 import os
 
 import numpy as np
@@ -67,14 +68,21 @@ def test_hashes_differ_by_id_and_seed_and_repeat():
 class Pool:
     """Unlabeled shards and predictions for them, with made-up probabilities."""
 
+    @staticmethod
+    def truth(index, labels):
+        """Of four images one is unknown and one labeled wrong."""
+        return [-1, 2, int(labels[index]), int(labels[index])][index % 4]
+
     def __init__(self, directory, labels, confidences, shards=3):
+        self.labels, self.confidences = labels, confidences
         self.images, self.predictions = str(directory / "u"), str(directory / "p")
-        pixel = encode_png(np.zeros([2, 2, 3], np.uint8))
         ids = [f"image{i}".encode() for i in range(len(labels))]
         names, paths = [], []
         for shard, rows in enumerate(np.array_split(np.arange(len(labels)), shards)):
             name = records.shard_name("unlabeled", shard, shards)
-            truth = [Record(ids[i].decode(), pixel, int(labels[i]) % 2) for i in rows]
+            truth = [
+                Record(ids[i].decode(), picture(i), self.truth(i, labels)) for i in rows
+            ]
             path = os.path.join(self.images, name)
             records.write_shard(path, map(records.image_example, truth))
             names.append(name)
@@ -97,6 +105,11 @@ class Pool:
             count = records.write_shard(stage.path(name), examples)
             stage.finish_shard(name, count)
         stage.finish(names, {"mean_confidence": float(confidences.mean())})
+
+
+def picture(index):
+    """A PNG that no other image has."""
+    return encode_png(np.full([2, 2, 3], index, np.uint8))
 
 
 def _prediction(id_, label, confidence):
@@ -179,14 +192,25 @@ def test_probabilities_are_joined_by_id(pool, tmp_path):
     for features in read(balance(pool, tmp_path / "b")):
         label = features["label"].int64_list.value[0]
         probabilities = features["probabilities"].float_list.value
-        assert probabilities[label] == features["prob"].float_list.value[0]
-        assert features["image/encoded"].bytes_list.value[0]
+        index = int(features["image/id"].bytes_list.value[0].removeprefix(b"image"))
+        assert features["image/encoded"].bytes_list.value[0] == picture(index)
+        assert label == pool.labels[index]
+        assert probabilities[label] == pool.confidences[index]
 
 
 def test_accuracy_counts_images_whose_truth_is_known(pool, tmp_path):
     balance(pool, tmp_path / "b", images_per_class=1000)
-    # Truth is label % 2 and labels are 0 and 1: all are right.
-    assert read_manifest(str(tmp_path / "b"))["results"]["accuracy"] == 1.0
+    kept = np.flatnonzero(pool.confidences >= 0.5)
+    truth = np.array([pool.truth(i, pool.labels) for i in kept])
+    right = (truth == pool.labels[kept])[truth >= 0].mean()
+    assert 0.5 < right < 0.8
+    assert read_manifest(str(tmp_path / "b"))["results"]["accuracy"] == right
+
+
+def test_labels_of_other_classes_are_no_truth(pool, tmp_path):
+    pool.records = dataclasses.replace(pool.records, truth_known=False)
+    balance(pool, tmp_path / "b")
+    assert read_manifest(str(tmp_path / "b"))["results"]["accuracy"] is None
 
 
 def snapshot(paths):

@@ -34,6 +34,8 @@ def test_config_survives_json(tiny):
         ("student_training", {"unlabeled_ratio": 0.0}, "unlabeled_ratio"),
         ("teacher_training", {"softmax_temperature": 0.0}, "softmax_temperature"),
         ("teacher_training", {"final_base_learning_rate": 9.0}, "final_base_learning_rate"),
+        ("data", {"num_shards": -1}, "num_shards.*-1"),
+        ("data", {"test_data": "", "holdout_fraction": 1.5}, "holdout_fraction.*1.5"),
         ("data", {"labels_per_class": 0}, "unlabeled_data.*neither"),
         ("data", {"unlabeled_data": "folder:x"}, "unlabeled_data.*both"),
     ],

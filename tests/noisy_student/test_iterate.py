@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -73,8 +74,10 @@ def test_finished_work_dir_returns_at_once(finished_run, tiny, cpu, monkeypatch)
     assert iterate.iterate(tiny, work_dir, cpu) == summary
 
 
-def test_rerun_without_summary_recomputes_nothing(finished_run, tiny, cpu):
-    work_dir, summary = finished_run
+def test_rerun_without_summary_recomputes_nothing(finished_run, tiny, cpu, tmp_path):
+    finished, summary = finished_run
+    work_dir = str(tmp_path / "copy")
+    shutil.copytree(finished, work_dir)
     os.remove(os.path.join(work_dir, "summary.json"))
     before = _times(work_dir)
     again = iterate.iterate(tiny, work_dir, cpu)
@@ -97,6 +100,28 @@ def test_other_config_is_refused_with_the_differing_fields(finished_run, tiny, c
     changed = dataclasses.replace(tiny, seed=5, generations=3)
     with pytest.raises(InputError, match=r"(?s)generations: 1 -> 3.*seed: 0 -> 5.*another"):
         iterate.iterate(changed, work_dir, cpu)
+
+
+def test_mistyped_data_does_not_claim_the_work_dir(tiny, cpu, tmp_path):
+    wrong = dataclasses.replace(tiny.data, labeled_data="folder:nowhere")
+    with pytest.raises(InputError, match="folder:nowhere"):
+        iterate.iterate(dataclasses.replace(tiny, data=wrong), str(tmp_path), cpu)
+    iterate._claim(str(tmp_path), tiny)  # Not refused.
+
+
+def test_students_batch_is_checked_before_the_teacher_trains(tiny, tmp_path):
+    class ThreeReplicas:
+        num_replicas_in_sync = 3
+
+    training = dataclasses.replace(tiny.student_training, batch_size=6, unlabeled_ratio=1.2)
+    config = dataclasses.replace(
+        tiny,
+        student_training=training,
+        teacher_training=dataclasses.replace(tiny.teacher_training, batch_size=6),
+    )
+    with pytest.raises(InputError, match=r"unlabeled_ratio.*3 replicas; received 8"):
+        iterate.iterate(config, str(tmp_path), ThreeReplicas())
+    assert not list(tmp_path.iterdir())
 
 
 def test_unwritable_work_dir_is_refused(tiny, cpu, tmp_path):

@@ -91,7 +91,8 @@ def test_rerun_labels_only_missing_shards(teacher, prepared, cpu, tmp_path, monk
     monkeypatch.setattr(labeling, "_predict_shard", dying)
     with pytest.raises(KeyboardInterrupt):
         labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu)
-    labeled.pop()  # As if a kill had come between writing and the record of it.
+    # As if a kill had come between writing the second and the record of it.
+    os.remove(tmp_path / "finished_shards" / f"{labeled.pop()}.json")
     monkeypatch.setattr(labeling, "_predict_shard", whole)
     before = {name: os.stat(tmp_path / name).st_mtime_ns for name in labeled}
     labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu)

@@ -55,6 +55,17 @@ def test_lost_and_truncated_shards_are_made_again(stage, damage):
     assert again.finished_shard("one") is None
 
 
+def test_a_shard_made_again_counts_with_its_new_size(stage):
+    write(stage, "one")
+    stage.finish(["one"])
+    os.remove(stage.path("one"))
+    again = reopened(stage)
+    write(again, "one", "longer content")
+    assert again.finished_shard("one")["bytes"] == len("longer content")
+    again.finish(["one"])
+    assert reopened(stage).complete
+
+
 def test_other_identity_is_refused_with_the_difference(stage):
     with pytest.raises(InputError, match="(?s)teacher: 'abc' -> 'xyz'.*delete"):
         reopened(stage, teacher="xyz")

@@ -10,7 +10,7 @@ import pytest
 from data import images, records
 from data.errors import InputError
 from noisy_student.config import DataConfig
-from noisy_student.preparation import prepare
+from noisy_student.preparation import prepare, prepare_set
 
 
 def picture(seed, size=12):
@@ -190,6 +190,20 @@ def test_changed_folder_is_refused(folders, tmp_path):
     (tmp_path / "unlabeled" / "new.png").write_bytes(picture(1))
     with pytest.raises(InputError, match="images: 9 -> 10"):
         prepare(folders, str(tmp_path / "out"), seed=0)
+
+
+def test_another_photo_in_place_of_one_is_noticed(folders, tmp_path):
+    prepare(folders, str(tmp_path / "out"), seed=0)
+    (tmp_path / "unlabeled" / "0.png").rename(tmp_path / "unlabeled" / "zzz.png")
+    with pytest.raises(InputError, match="content: "):
+        prepare(folders, str(tmp_path / "out"), seed=0)
+
+
+def test_labels_beyond_the_classes_are_refused_for_one_set(folders, tmp_path):
+    prepare(folders, str(tmp_path / "out"), seed=0)
+    unlabeled = f"tfrecord:{tmp_path}/out/unlabeled"
+    with pytest.raises(InputError, match="`data`: expected a label for every image"):
+        prepare_set(unlabeled, str(tmp_path / "one"))
 
 
 def test_tfrecord_sets_are_taken_where_they_lie(folders, tmp_path):

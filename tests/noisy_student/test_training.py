@@ -141,6 +141,18 @@ def test_batch_must_divide_among_replicas():
         check_batch_size("batch_size", 20, EightReplicas())
 
 
+def test_pseudo_labels_of_other_classes_are_refused(tiny, prepared, cpu, tmp_path):
+    names = tuple(reversed(prepared.unlabeled.class_names))
+    other = dataclasses.replace(prepared.unlabeled, class_names=names)
+    with pytest.raises(InputError, match=r"pseudo_labeled_data.*0, 1, 2.*received 9, 8"):
+        training.train(student_job(tiny, prepared, 1, other), str(tmp_path), cpu)
+
+
+def test_loop_options_are_at_least_one():
+    with pytest.raises(InputError, match="checkpoint_interval.*1 or more.*0"):
+        LoopOptions(checkpoint_interval=0)
+
+
 def test_empty_sets_are_refused_instead_of_hanging(job, cpu, tmp_path):
     empty = dataclasses.replace(job.labeled, num_examples=0)
     with pytest.raises(InputError, match="labeled_data.*at least one"):

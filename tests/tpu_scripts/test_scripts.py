@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from noisy_student import model_files
-from tests.conftest import tiny_config
 
 SCRIPTS = (
     "prepare_data",
@@ -150,6 +149,5 @@ def test_flags_reach_the_configuration(finished_run, tmp_path):
         *DATA,
         *prefixed,
     )
-    assert tiny_config().generations == 1
     assert "1 (student)" in printed
-    assert "train" not in printed.lower().split("generation  ")[0]
+    assert " steps in " not in printed  # Nothing was trained again.
