@@ -48,12 +48,7 @@ def iterate(
         The content of `summary.json`, described in `docs/summary.md`.
     """
     check(config)
-    check_one_process("the whole loop", strategy)
-    for role in ("teacher", "student"):
-        training = getattr(config, f"{role}_training")
-        check_batch_size(f"{role}_batch_size", training.batch_size, strategy)
-    pseudo_batch = training.pseudo_batch_size
-    check_batch_size("batch_size · unlabeled_ratio", pseudo_batch, strategy)
+    _check_strategy(config, strategy)
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
         return files.read_json(os.path.join(work_dir, SUMMARY))
@@ -189,6 +184,18 @@ def student_job(config, data, generation: int, pseudo_labeled) -> TrainingJob:
         augmentation=config.augmentation,
         seed=seed_of(config.seed, generation),
     )
+
+
+def _check_strategy(config: Config, strategy) -> None:
+    """Refuses batches that the replicas cannot share, before the teacher trains."""
+    check_one_process("the whole loop", strategy)
+    teacher, student = config.teacher_training, config.student_training
+    for name, size in (
+        ("teacher_batch_size", teacher.batch_size),
+        ("student_batch_size", student.batch_size),
+        ("student_batch_size · unlabeled_ratio", student.pseudo_batch_size),
+    ):
+        check_batch_size(name, size, strategy)
 
 
 def _claim(work_dir: str, config: Config) -> None:
