@@ -61,11 +61,27 @@ def test_seed_words_both_count(photo):
     assert len(set(found)) == len(seeds)
 
 
-def test_photo_crop_without_noise_is_the_inception_crop_as_bytes(photo):
-    found = aug.augmented(photo, 24, PLAIN, tf.constant([3, 4], tf.int64))
-    exact = crops.inception_crop(crops.decode(photo), 24, tf.constant([3, 4], tf.int64))
-    assert exact.numpy().min() < 0  # Bicubic overshoots; bytes cannot.
+def test_photo_crop_becomes_bytes_without_wrapping_around(encode, noise_image, monkeypatch):
+    # Black and white alone, so that bicubic leaves 0..255 both ways.
+    encoded = encode(noise_image(50, 70, 3) // 128 * 255)
+    exact = aug.clean(encoded, 24, "inception").numpy()
+    assert exact.min() < -1
+    assert exact.max() > 256
+    monkeypatch.setattr(crops, "inception_crop", lambda *_: tf.constant(exact))
+    (found,) = _eager(encoded, 24, PLAIN, 1)
     np.testing.assert_array_equal(found, np.clip(exact, 0, 255).astype(np.uint8))
+
+
+def test_photo_crops_are_as_varied_as_the_inception_crop():
+    # On a ramp the values tell the place, and their step the side of the crop.
+    rows, columns = np.mgrid[0:200, 0:250].astype(np.uint8)
+    encoded = tf.io.encode_png(np.stack([rows, columns, rows], -1))
+    found = _mapped(encoded, 32, PLAIN, 100).astype(int)
+    sides = (found[:, 24, 24, :2] - found[:, 8, 8, :2]) * 2
+    area = sides.prod(-1) / (200 * 250)
+    assert area.min() < 0.2
+    assert area.max() > 0.7
+    assert (np.ptp(found[:, 0, 0, :2], axis=0) > 80).all()
 
 
 def test_horizontal_flip_mirrors_about_half_of_the_photos(photo):
@@ -161,7 +177,7 @@ def test_clean_is_the_whole_of_a_small_image(noise_image, encode, image_format):
     ("settings", "message"),
     [
         ({"crop": "center"}, r"Invalid `crop`.*'inception', 'pad'.*received 'center'"),
-        ({"num_ops": -1}, r"Invalid `num_ops`.*0 or more; got -1"),
+        ({"num_ops": -1}, r"Invalid `num_ops`.*0 or more; received -1"),
         ({"magnitude": -1.0}, r"Invalid `magnitude`.*0 to 100.*received -1.0"),
         ({"magnitude": 101}, r"Invalid `magnitude`.*received 101"),
         ({"randaugment_mode": "x"}, r"Invalid `randaugment_mode`.*received 'x'"),

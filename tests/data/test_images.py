@@ -127,6 +127,14 @@ def test_animation_is_its_first_frame(photo, encode):
     np.testing.assert_array_equal(found, _shown(first))
 
 
+def test_a_rotation_noted_in_a_photo_is_ignored(photo, encode):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Turn by 90 degrees.
+    encoded = encode(photo, "JPEG", exif=exif)
+    assert images.checked_image_bytes(encoded) == encoded
+    assert _decoded(encoded).shape == (40, 48, 3)
+
+
 def test_the_content_counts_and_not_the_name(photo, encode, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(photo, "PNG"))

@@ -234,7 +234,7 @@ def test_host_shares_change_with_the_epoch(three_shards):
 
 
 def test_a_host_continues_its_own_share_exactly(three_shards):
-    share = pipeline.HostShare(1, 2)  # 5 of the 11 records.
+    share = pipeline.HostShare(0, 2)  # 6 of the 11 records.
     whole = _examples(_stream(three_shards), 14, share=share)
     _assert_same(_examples(_stream(three_shards), 7, 7, share), whole[7:])
 

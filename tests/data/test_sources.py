@@ -158,6 +158,20 @@ def test_a_file_that_cannot_be_opened_is_passed_on_with_its_reason(folder):
         images.checked_record(bad)
 
 
+def test_digest_tells_names_labels_and_choice_of_images(folder):
+    def digest(*names, indices=(0, 1), below="photos", **options):
+        dataset = f"folder:{folder(*names, below=below)}"
+        return sources.open_source(dataset, **options).digest(indices)
+
+    names = ("cat/1.png", "dog/1.png", "dog/2.png")
+    first = digest(*names)
+    assert digest(*names, below="moved") == first
+    assert digest(*names, indices=(1, 0)) == first
+    assert digest(*names, indices=(1, 2)) != first
+    assert digest("cat/9.png", *names[1:], below="renamed") != first
+    assert digest(*names, class_names=("ant", "cat", "dog")) != first
+
+
 def test_a_missing_directory_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"folder:.*nowhere: expected a directory"):
         sources.open_source(f"folder:{tmp_path}/nowhere")
@@ -317,6 +331,16 @@ def test_as_many_labels_as_images_are_expected(idx):
         sources.open_source(dataset)
 
 
+def test_idx_files_without_images_are_refused(idx):
+    make, pixels, labels = idx
+    dataset = make(
+        change_images=lambda _: _idx_bytes(pixels[:0]),
+        change_labels=lambda _: _idx_bytes(labels[:0]),
+    )
+    with pytest.raises(InputError, match="expected at least one image; received none"):
+        sources.open_source(dataset)
+
+
 # TensorFlow Datasets.
 
 
@@ -437,6 +461,12 @@ def test_an_unknown_tfds_name_is_refused():
         sources.open_source("tfds:no_such_photos")
 
 
+@pytest.mark.usefixtures("prepared")
+def test_an_unknown_tfds_split_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"a split among train, test.*received 'nope'"):
+        sources.open_source("tfds:tiny_photos:nope")
+
+
 # TFRecord files.
 
 
@@ -532,6 +562,11 @@ def test_a_glob_without_a_match_is_refused(tmp_path):
         InputError, match=r"expected at least one file to match; found none"
     ):
         sources.open_source(f"tfrecord:{tmp_path}/*.tfrecord")
+
+
+def test_tfrecord_files_without_records_are_refused(tfrecord):
+    with pytest.raises(InputError, match="at least one record; the 2 files hold none"):
+        sources.open_source(tfrecord([], sizes=(0, 0)))
 
 
 def test_a_truncated_tfrecord_file_is_named(tfrecord, tmp_path):
