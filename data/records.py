@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from data import files
 from data.errors import InputError
@@ -113,9 +114,10 @@ def read_shard(path: str) -> Iterator[tf.train.Example]:
         for serialized in tf.data.TFRecordDataset(path):
             yield tf.train.Example.FromString(serialized.numpy())
             count += 1
-    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+    except (tf.errors.DataLossError, tf.errors.NotFoundError, DecodeError) as error:
+        reason = getattr(error, "message", None) or "a record is no tf.train.Example."
         raise InputError(
-            f"Unreadable TFRecord file {path} after {count} records: {error.message} "
+            f"Unreadable TFRecord file {path} after {count} records: {reason} "
             "Write the file again (delete it and rerun the stage that made it)."
         ) from error
 

@@ -26,27 +26,30 @@ class TfdsSource(Source):
         try:
             self._builder = tfds.builder(name)
         except tfds.core.registered.DatasetNotFoundError as error:
-            raise InputError(f"tfds:{name}: {error}") from error
+            reason = str(error).splitlines()[0]
+            raise InputError(f"tfds:{name}: no such data set ({reason}).") from error
         features = self._builder.info.features
         if "image" not in features:
             raise InputError(
                 f"tfds:{name}: expected a feature `image`; received {', '.join(features)}."
             )
-        known = "label" in features
+        known = "label" in features and hasattr(features["label"], "names")
         self.class_names = tuple(features["label"].names) if known else None
         self._builder.download_and_prepare()
+        # Counted by reading: a mocked data set has no statistics.
+        self.labels = np.fromiter(self._read_labels(known), np.int64)
+
+    def _read_labels(self, known):
         try:
-            count = self._builder.info.splits[self._split].num_examples
+            dataset = self._dataset(self._split)
         except (ValueError, KeyError) as error:
             raise InputError(
-                f"tfds:{name}: expected a split among "
+                f"tfds:{self._builder.name}: expected a split among "
                 f"{', '.join(self._builder.info.splits)}, or a part of one; received "
                 f"{self._split!r} ({error})."
             ) from error
-        self.labels = np.full(count, -1, np.int64)
-        if known:
-            labels = self._dataset(self._split).map(lambda example: example["label"])
-            self.labels = np.fromiter(labels.as_numpy_iterator(), np.int64)
+        dataset = dataset.map(lambda example: example["label"] if known else -1)
+        return dataset.as_numpy_iterator()
 
     def _dataset(self, split):
         import tensorflow_datasets as tfds

@@ -581,3 +581,24 @@ def test_record_set_is_the_files_as_they_lie(tfrecord, tmp_path):
     found = sources.open_source(tfrecord([0, 1, 2, 1, 0])).record_set()
     assert found.files == records.glob_shards(str(tmp_path))
     assert (found.num_examples, found.class_names) == (5, ("0", "1", "2"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("mnist", (28, 28, 1)), ("cifar10:test", (32, 32, 3))]
+)
+def test_mocked_tfds_data_sets_are_read(name, shape):
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=7):
+        source = sources.open_source(f"tfds:{name}")
+        assert len(source) == 7
+        assert len(source.class_names) == 10
+        read = _read(source, [1, 3])
+    assert [record.label for record in read] == source.labels[[1, 3]].tolist()
+    assert all(_pixels(record).shape == shape for record in read)
+
+
+def test_an_unknown_tfds_name_is_refused_in_one_line():
+    with pytest.raises(InputError, match="tfds:mnst: no such data set") as caught:
+        sources.open_source("tfds:mnst")
+    assert len(str(caught.value)) < 300
