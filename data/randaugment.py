@@ -241,8 +241,6 @@ def _equalize_channel(channel) -> tf.Tensor:
     step = (tf.size(channel) - brightest) // 255
     divisor = tf.maximum(step, 1)
     table = (tf.cumsum(histogram, exclusive=True) + step // 2) // divisor
-    # The published table is shifted by one with a leading zero.
-    table = tf.concat([[0], table[1:]], 0)
     table = tf.where(step == 0, tf.range(256), tf.clip_by_value(table, 0, 255))
     return tf.cast(tf.gather(table, channel), tf.uint8)
 
