@@ -1,13 +1,50 @@
 """The EfficientNet family as data: scaling coefficients and the seven stages.
 
 Numbers: Tan & Le, arXiv 1905.11946, and the published code of the EfficientNet
-and Noisy Student papers. B8 and L2 come from the published code, L0 and L1 from
-the first version of the Noisy Student paper.
+and Noisy Student papers. B8, L2 and the Lite family come from the published code,
+L0 and L1 from the first version of the Noisy Student paper.
 """
 
 import dataclasses
 import difflib
 import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What variants of different scale have in common.
+
+    Attributes:
+        activation: A Keras activation.
+        se_ratio: Squeeze-excite channels over a block's input channels; 0: none.
+        scaled_ends: Whether width scales stem and head, and depth the first and
+            the last stage.
+        mean: Per-channel mean of the images, on the scale 0..1.
+        std: Per-channel standard deviation, on the scale 0..1.
+    """
+
+    activation: str
+    se_ratio: float
+    scaled_ends: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+STANDARD = Family(
+    activation="silu",
+    se_ratio=0.25,
+    scaled_ends=True,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+# Made for integer arithmetic: bounded activations, no gates; input (x - 127) / 128.
+LITE = Family(
+    activation="relu6",
+    se_ratio=0.0,
+    scaled_ends=False,
+    mean=(127 / 255,) * 3,
+    std=(128 / 255,) * 3,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +56,14 @@ class Variant:
         depth: Factor on every stage's number of blocks, rounded up.
         resolution: Side of the square input image, in pixels.
         dropout_rate: Dropout before the classifier, 0 to 1.
+        family: What is the same at every scale.
     """
 
     width: float
     depth: float
     resolution: int
     dropout_rate: float
+    family: Family = STANDARD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +90,15 @@ VARIANTS = {
     "efficientnet-l0": Variant(2.8, 3.7, 600, 0.5),
     "efficientnet-l1": Variant(3.9, 3.7, 600, 0.5),
     "efficientnet-l2": Variant(4.3, 5.3, 800, 0.5),
+    "efficientnet-lite0": Variant(1.0, 1.0, 224, 0.2, LITE),
+    "efficientnet-lite1": Variant(1.0, 1.1, 240, 0.2, LITE),
+    "efficientnet-lite2": Variant(1.1, 1.2, 260, 0.3, LITE),
+    "efficientnet-lite3": Variant(1.2, 1.4, 280, 0.3, LITE),
+    "efficientnet-lite4": Variant(1.4, 1.8, 300, 0.3, LITE),
 }
 
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
-SE_RATIO = 0.25
 
 STAGES = (
     Stage(repeats=1, kernel=3, stride=1, expand=1, channels=16),

@@ -41,9 +41,10 @@ def l2_penalty(variables) -> tf.Tensor:
 
 def decayed_variables(model) -> list:
     """What weight decay acts on: all trainables but batch norm's, biases too."""
-    return [
-        variable
-        for layer in model.layers
-        if "BatchNormalization" not in type(layer).__name__
+    normalizing = {
+        id(variable)
+        for layer in model._flatten_layers()  # Keras has no public way inside layers.
+        if "BatchNormalization" in type(layer).__name__
         for variable in layer.trainable_variables
-    ]
+    }
+    return [v for v in model.trainable_variables if id(v) not in normalizing]

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from efficientnet import layers as own
-from efficientnet import model
+from efficientnet import blocks, model, noise, normalization
 
 B0 = {"num_classes": 10, "seed": 0}
 TINY = {"width": 0.1, "depth": 0.1, "num_classes": 5}
@@ -49,14 +48,6 @@ def without_garbage_collection():
     gc.enable()
 
 
-@pytest.fixture
-def mixed_bfloat16(tiny):
-    """For networks made from here on; `tiny` is made before."""
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
 @pytest.mark.usefixtures("without_garbage_collection")
 @pytest.mark.parametrize(
     ("name", "trainable", "statistics"),
@@ -73,6 +64,7 @@ def mixed_bfloat16(tiny):
         ("efficientnet-l0", 140_764_664, 493_904),
         ("efficientnet-l1", 272_630_564, 693_920),
         ("efficientnet-l2", 480_309_308, 1_090_688),
+        ("efficientnet-lite0", 4_652_008, 42_016),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, trainable, statistics):
@@ -90,13 +82,11 @@ def test_b0_has_213_trainables_and_98_statistics():
 
 def _block_shapes(network, side):
     """(side, channels) after the stem, each block, and the head."""
-    names = ["stem_silu"]
-    for index in range(16):
-        add = f"block_{index}_add"
-        known = {layer.name for layer in network.layers}
-        names.append(add if add in known else f"block_{index}_project_bn")
-    names.append("head_silu")
-    outputs = [network.get_layer(name).output for name in names]
+    outputs = [
+        layer.output
+        for layer in network.layers
+        if isinstance(layer, (blocks.ConvNorm, blocks.MBConv))
+    ]
     with keras.StatelessScope(initialize_variables=False):
         shapes = keras.Model(network.input, outputs).compute_output_shape(
             (1, side, side, 3)
@@ -148,22 +138,23 @@ def test_same_seed_gives_same_weights_and_another_seed_others(tiny):
 
 def test_layers_of_equal_shape_get_different_initial_weights(tiny):
     for pair in ((1, 3), (2, 4)):
-        one, two = (tiny.get_layer(f"block_{i}_depthwise_conv").kernel for i in pair)
+        one, two = (tiny.get_layer(f"block_{i}").depthwise.conv.kernel for i in pair)
         assert one.shape == two.shape
         assert not np.array_equal(one, two)
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"),
+    ("conv", "expected"),
     [
-        ("stem_conv", (2 / (9 * 32)) ** 0.5),
-        ("head_conv", (2 / 1280) ** 0.5),
-        ("block_2_depthwise_conv", (2 / 9) ** 0.5),
-        ("block_12_depthwise_conv", (2 / 25) ** 0.5),
+        (lambda network: network.get_layer("stem").conv, (2 / (9 * 32)) ** 0.5),
+        (lambda network: network.get_layer("head").conv, (2 / 1280) ** 0.5),
+        (lambda network: network.get_layer("block_2").depthwise.conv, (2 / 9) ** 0.5),
+        (lambda network: network.get_layer("block_12").depthwise.conv, (2 / 25) ** 0.5),
     ],
+    ids=["stem", "head", "depthwise 3x3", "depthwise 5x5"],
 )
-def test_convolutions_start_as_untruncated_normals_of_the_published_width(layer, expected):
-    kernel = _first_values(_unallocated(**B0).get_layer(layer))
+def test_convolutions_start_as_untruncated_normals_of_the_published_width(conv, expected):
+    kernel = _first_values(conv(_unallocated(**B0)))
     assert kernel.std() == pytest.approx(expected, rel=0.06)
     assert abs(kernel.mean()) < 0.1 * expected
     assert np.abs(kernel).max() > 2.5 * expected  # A truncated normal ends at 2.
@@ -171,7 +162,8 @@ def test_convolutions_start_as_untruncated_normals_of_the_published_width(layer,
 
 def _first_values(layer):
     """A kernel as its initializer makes it; the layer itself has no memory."""
-    name = "depthwise_initializer" if "depthwise" in layer.name else "kernel_initializer"
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    name = "depthwise_initializer" if depthwise else "kernel_initializer"
     return np.asarray(getattr(layer, name)(layer.kernel.shape))
 
 
@@ -190,29 +182,34 @@ def test_classifier_starts_uniform_within_one_over_root_of_classes(num_classes):
     [(B0, 0.2), ({**TINY, "stochastic_depth_rate": 0.5}, 0.5)],
 )
 def test_stochastic_depth_rate_of_block_i_is_i_over_n(options, rate):
-    layers = _unallocated(**options).layers
-    count = sum(layer.name.endswith("_depthwise_conv") for layer in layers)
-    shortcuts = {int(x.name.split("_")[1]) for x in layers if x.name.endswith("_add")}
-    rates = {
-        int(layer.name.split("_")[1]): layer.rate
-        for layer in layers
-        if isinstance(layer, own.StochasticDepth)
-    }
-    assert set(rates) == shortcuts - {0}
-    assert rates == pytest.approx({i: rate * i / count for i in rates})
+    found = _blocks(_unallocated(**options))
+    rates = {i: block.stochastic_depth.rate for i, block in found if block.stochastic_depth}
+    assert set(rates) == {i for i, block in found if block.has_shortcut} - {0}
+    assert rates == pytest.approx({i: rate * i / len(found) for i in rates})
+
+
+def _blocks(network):
+    found = [layer for layer in network.layers if isinstance(layer, blocks.MBConv)]
+    assert [layer.name for layer in found] == [f"block_{i}" for i in range(len(found))]
+    return list(enumerate(found))
 
 
 def test_shortcuts_are_where_neither_size_nor_channels_change():
-    layers = _unallocated(**B0).layers
-    shortcuts = {int(x.name.split("_")[1]) for x in layers if x.name.endswith("_add")}
+    shortcuts = {i for i, block in _blocks(_unallocated(**B0)) if block.has_shortcut}
     assert shortcuts == set(range(16)) - {0, 1, 3, 5, 8, 11, 15}  # The stages' firsts.
 
 
 def test_block_0_never_drops_even_with_a_shortcut():
     # 8 input channels and 8 output channels: block 0 has a shortcut, at rate 0.
-    names = [layer.name for layer in _unallocated(**TINY).layers]
-    assert "block_0_add" in names
-    assert "block_0_stochastic_depth" not in names
+    block = _unallocated(**TINY).get_layer("block_0")
+    assert block.has_shortcut
+    assert block.stochastic_depth is None
+
+
+def test_squeeze_excite_width_comes_from_the_unexpanded_input():
+    found = _blocks(_unallocated(**B0))
+    reduced = [block.squeeze_excite.reduced for _, block in found[:4]]
+    assert reduced == [8, 4, 6, 6]  # A quarter of 32, 16, 24, 24 input channels.
 
 
 def test_dropout_rate_is_the_variants_unless_given():
@@ -222,10 +219,16 @@ def test_dropout_rate_is_the_variants_unless_given():
     assert given.get_layer("head_dropout").rate == 0.0
 
 
+def _batch_norms(network):
+    layers = network._flatten_layers()
+    return [x for x in layers if isinstance(x, normalization.BatchNormalization)]
+
+
 def test_momentum_mean_and_std_reach_the_layers():
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     network = _unallocated(batch_norm_momentum=0.9, mean=mean, std=std, **TINY)
-    norms = [x for x in network.layers if isinstance(x, own.BatchNormalization)]
+    norms = _batch_norms(network)
+    assert len(norms) == 1 + 2 + 6 * 3 + 1  # Stem, blocks without and with expansion, head.
     assert {layer.momentum for layer in norms} == {0.9}
     assert network.get_layer("normalization").mean == list(mean)
     assert network.get_layer("normalization").std == list(std)
@@ -245,17 +248,17 @@ def test_bytes_and_floats_give_the_same_logits(tiny, images):
 def test_inference_has_no_noise_and_training_has(images):
     network = _tiny(small_image=True, stochastic_depth_rate=0.9, dropout_rate=0.5)
     np.testing.assert_array_equal(network(images), network(images, training=False))
-    with own.noise_key(0, 0):
+    with noise.noise_key(0, 0):
         one = network(images, training=True).numpy()
-    with own.noise_key(0, 1):
+    with noise.noise_key(0, 1):
         two = network(images, training=True).numpy()
     assert not np.array_equal(one, two)
 
 
-@pytest.mark.usefixtures("mixed_bfloat16")
-def test_logits_are_float32_under_mixed_precision(tiny, images):
-    network = _tiny(seed=1)
-    assert network.get_layer("head_conv").compute_dtype == "bfloat16"
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_logits_and_weights_are_float32_under_mixed_precision(tiny, images, dtype):
+    network = _tiny(seed=1, dtype=dtype)
+    assert network.get_layer("head").compute_dtype == dtype.removeprefix("mixed_")
     logits = network(images)
     assert logits.dtype == "float32"
     assert {weight.dtype for weight in network.weights} == {"float32"}
@@ -271,9 +274,9 @@ def test_saved_model_gives_equal_logits_and_keeps_its_settings(images, tmp_path)
     network.save(path)
     loaded = keras.models.load_model(path)
     np.testing.assert_array_equal(network(images), loaded(images))
-    with own.noise_key(0, 0):
+    with noise.noise_key(0, 0):
         expected = network(images, training=True)
-    with own.noise_key(0, 0):
+    with noise.noise_key(0, 0):
         np.testing.assert_array_equal(loaded(images, training=True), expected)
     for one, two in zip(network.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(one, two)

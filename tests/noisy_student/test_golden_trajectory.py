@@ -9,7 +9,7 @@ import tensorflow as tf
 from data.augmentation import Augmentation
 from data.records import RecordSet
 from efficientnet import build_efficientnet
-from efficientnet.checkpoints import EMA_SUFFIX, tf1_variables
+from efficientnet.checkpoints.tf1 import EMA_SUFFIX, tf1_variables
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
 

@@ -32,10 +32,10 @@ def test_soften_raises_to_one_over_t_and_renormalizes(temperature):
 def test_weight_decay_takes_biases_and_leaves_batch_norm():
     model = ModelConfig(width=0.1, depth=0.1).build(10)
     paths = {variable.path for variable in losses.decayed_variables(model)}
-    assert not any("_bn/" in path for path in paths)
+    assert not any("/norm/" in path for path in paths)
     assert "head_dense/bias" in paths
-    assert "block_0_se_reduce/bias" in paths
-    batch_norm = [v for v in model.trainable_variables if "_bn/" in v.path]
+    assert "block_0/block_0_se/reduce/bias" in paths
+    batch_norm = [v for v in model.trainable_variables if "/norm/" in v.path]
     assert len(paths) + len(batch_norm) == len(model.trainable_variables)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientnet import build_efficientnet, checkpoints
+from efficientnet import build_efficientnet
+from efficientnet.checkpoints import tf1
 
-GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden"
 # The recorded inputs are normalized already.
 UNNORMALIZED = {"mean": [0.0] * 3, "std": [1 / 255] * 3}
 NETWORKS = {
@@ -40,7 +41,7 @@ def path_of(name):
 @pytest.mark.parametrize("ema", [True, False])
 def test_logits_equal_the_published_code(name, ema):
     recorded = np.load(GOLDEN / name / "logits.npz")
-    model = checkpoints.load_tf1_checkpoint(network(name), path_of(name), ema=ema)
+    model = tf1.load_tf1_checkpoint(network(name), path_of(name), ema=ema)
     logits = model(recorded["input"], training=False).numpy()
     expected = recorded["ema_logits" if ema else "raw_logits"]
     np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
@@ -50,21 +51,19 @@ def test_logits_equal_the_published_code(name, ema):
 def test_every_published_name_is_used(name):
     published = tf.train.load_checkpoint(path_of(name)).get_variable_to_shape_map()
     scope = NETWORKS[name]["variant"]
-    averaged = {key for key in published if key.endswith(checkpoints.EMA_SUFFIX)}
-    ours = checkpoints.tf1_variables(network(name))
-    assert {f"{scope}/{key}{checkpoints.EMA_SUFFIX}" for key in ours} == averaged
+    averaged = {key for key in published if key.endswith(tf1.EMA_SUFFIX)}
+    ours = tf1.tf1_variables(network(name))
+    assert {f"{scope}/{key}{tf1.EMA_SUFFIX}" for key in ours} == averaged
 
 
 def test_written_checkpoint_has_the_published_names_and_values(tmp_path):
-    model = checkpoints.load_tf1_checkpoint(
-        network("tf1_tiny32"), path_of("tf1_tiny32"), ema=False
-    )
+    model = tf1.load_tf1_checkpoint(network("tf1_tiny32"), path_of("tf1_tiny32"), ema=False)
     written = str(tmp_path / "model.ckpt")
-    checkpoints.save_tf1_checkpoint(model, written, "efficientnet-b1")
+    tf1.save_tf1_checkpoint(model, written, "efficientnet-b1")
     ours, published = map(tf.train.load_checkpoint, (written, path_of("tf1_tiny32")))
     for name in ours.get_variable_to_shape_map():
         if name != "global_step":
-            raw = name.removesuffix(checkpoints.EMA_SUFFIX)
+            raw = name.removesuffix(tf1.EMA_SUFFIX)
             np.testing.assert_array_equal(ours.get_tensor(name), published.get_tensor(raw))
 
 
@@ -72,9 +71,7 @@ def test_file_with_averages_alone_loads(tmp_path):
     """As the published L2 files are."""
     reader = tf.train.load_checkpoint(path_of("tf1_tiny64"))
     names = [
-        name
-        for name in reader.get_variable_to_shape_map()
-        if name.endswith(checkpoints.EMA_SUFFIX)
+        name for name in reader.get_variable_to_shape_map() if name.endswith(tf1.EMA_SUFFIX)
     ]
     path = str(tmp_path / "model.ckpt")
     tf.raw_ops.SaveV2(
@@ -83,34 +80,30 @@ def test_file_with_averages_alone_loads(tmp_path):
         shape_and_slices=[""] * len(names),
         tensors=[tf.constant(reader.get_tensor(name)) for name in names],
     )
-    first = checkpoints.load_tf1_checkpoint(network("tf1_tiny64"), path)
-    whole = checkpoints.load_tf1_checkpoint(network("tf1_tiny64"), path_of("tf1_tiny64"))
+    first = tf1.load_tf1_checkpoint(network("tf1_tiny64"), path)
+    whole = tf1.load_tf1_checkpoint(network("tf1_tiny64"), path_of("tf1_tiny64"))
     for a, b in zip(first.variables, whole.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     with pytest.raises(ValueError, match="averaged weights"):
-        checkpoints.load_tf1_checkpoint(network("tf1_tiny64"), path, ema=False)
+        tf1.load_tf1_checkpoint(network("tf1_tiny64"), path, ema=False)
 
 
 def test_other_number_of_classes_fits_without_the_head():
     model = network("tf1_tiny64", num_classes=3, seed=1)
     before = model.get_layer("head_dense").kernel.numpy()
-    checkpoints.load_tf1_checkpoint(model, path_of("tf1_tiny64"), head=False)
+    tf1.load_tf1_checkpoint(model, path_of("tf1_tiny64"), head=False)
     np.testing.assert_array_equal(model.get_layer("head_dense").kernel.numpy(), before)
     with pytest.raises(ValueError, match=r"head/dense.*\(\d+, 7\).*\(\d+, 3\)"):
-        checkpoints.load_tf1_checkpoint(model, path_of("tf1_tiny64"))
+        tf1.load_tf1_checkpoint(model, path_of("tf1_tiny64"))
 
 
 def test_other_variant_is_refused_with_the_first_shapes():
     with pytest.raises(ValueError, match=r"another variant: efficientnet-b2/\S+ has shape"):
-        checkpoints.load_tf1_checkpoint(
-            network("tf1_tiny64", width=0.5), path_of("tf1_tiny64")
-        )
+        tf1.load_tf1_checkpoint(network("tf1_tiny64", width=0.5), path_of("tf1_tiny64"))
     with pytest.raises(ValueError, match="weights of the model; .* not there"):
-        checkpoints.load_tf1_checkpoint(
-            network("tf1_tiny64", depth=2.0), path_of("tf1_tiny64")
-        )
+        tf1.load_tf1_checkpoint(network("tf1_tiny64", depth=2.0), path_of("tf1_tiny64"))
 
 
 def test_path_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="prefix of a TF1 checkpoint"):
-        checkpoints.load_tf1_checkpoint(network("tf1_tiny64"), str(tmp_path))
+        tf1.load_tf1_checkpoint(network("tf1_tiny64"), str(tmp_path))

@@ -11,8 +11,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from efficientnet.checkpoints import places
+
 EMA_SUFFIX = "/ExponentialMovingAverage"
 _STEM = "stem/conv2d/kernel"
+_CLASSIFIER = "head/dense/"
+_LEAVES = {
+    "kernel",
+    "depthwise_kernel",
+    "bias",
+    "gamma",
+    "beta",
+    "moving_mean",
+    "moving_variance",
+}
 
 
 def load_tf1_checkpoint(
@@ -43,18 +55,34 @@ def load_tf1_checkpoint(
             f"`path`: expected the prefix of a TF1 checkpoint, such as "
             f"model.ckpt of model.ckpt.index; received {path!r} ({error})."
         ) from error
-    shapes = reader.get_variable_to_shape_map()
-    prefix, suffix = _prefix(shapes, path), EMA_SUFFIX if ema else ""
+    found = reader.get_variable_to_shape_map()
+    scope, suffix = _scope(found, path), EMA_SUFFIX if ema else ""
     wanted = {
-        f"{prefix}{name}{suffix}": variable
+        f"{scope}{name}{suffix}": variable
         for name, variable in tf1_variables(model).items()
-        if head or not name.startswith("head/dense/")
+        if head or not name.startswith(_CLASSIFIER)
     }
-    _check_names(wanted, shapes, path, ema)
-    _check_shapes(wanted, shapes, path)
-    for name, variable in wanted.items():
-        variable.assign(reader.get_tensor(name))
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        other = "raw weights (ema=False)" if ema else "averaged weights (ema=True)"
+        raise ValueError(
+            f"{path}: expected all {len(wanted)} weights of the model; {len(missing)} are "
+            f"not there, such as {missing[0]}. It may be of another variant, or hold "
+            f"{other} alone."
+        )
+    shapes = {
+        name: shape
+        for name, shape in found.items()
+        if _is_weight(name.removeprefix(scope), suffix, head) and name.startswith(scope)
+    }
+    places.assign(wanted, shapes, reader.get_tensor, path)
     return model
+
+
+def _is_weight(name: str, suffix: str, head: bool) -> bool:
+    """Not an optimizer's slot, nor an average where raw weights are wanted."""
+    leaf = name.removesuffix(suffix).rsplit("/", 1)[-1]
+    return name.endswith(suffix) and leaf in _LEAVES and (head or _CLASSIFIER not in name)
 
 
 def save_tf1_checkpoint(model: keras.Model, path: str, name: str) -> None:
@@ -83,47 +111,40 @@ def save_tf1_checkpoint(model: keras.Model, path: str, name: str) -> None:
 
 def tf1_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The model's variables by their names in TF1, without the scope."""
-    names = {layer.name for layer in model.layers}
-    variables = {}
-    for layer in model.layers:
-        if not layer.variables:
-            continue
-        scope = _tf1_layer(layer.name, names)
-        for variable in layer.variables:
-            leaf = variable.path.rsplit("/", 1)[-1]
-            if isinstance(layer, keras.layers.DepthwiseConv2D):
-                leaf = "depthwise_kernel"
-            variables[f"{scope}/{leaf}"] = variable
-    return variables
+    blocks = places.blocks_of(model)
+    return {
+        _tf1_name(place, blocks): variable
+        for place, variable in places.weights_by_place(model).items()
+    }
 
 
-def _tf1_layer(name: str, names: set[str]) -> str:
-    """A layer's TF1 name: `block_3_project_conv` is `blocks_3/conv2d_1`."""
-    block = re.fullmatch(r"block_(\d+)_(.+)", name)
-    if not block:
-        part, kind = name.split("_")
-        kinds = {"conv": "conv2d", "bn": "tpu_batch_normalization", "dense": "dense"}
-        return f"{part}/{kinds[kind]}"
-    index, part = block.groups()
-    expands = f"block_{index}_expand_conv" in names
+def _tf1_name(place: places.Place, blocks: list[places.Block]) -> str:
+    """(3, project_conv, kernel) is `blocks_3/conv2d_1/kernel`."""
+    norm = "tpu_batch_normalization"
+    if place.block is None:
+        part, kind = place.part.split("_")
+        kinds = {"conv": "conv2d", "norm": norm, "dense": "dense"}
+        return f"{part}/{kinds[kind]}/{place.leaf}"
+    expands = blocks[place.block].expands
     parts = {
         "expand_conv": "conv2d",
-        "expand_bn": "tpu_batch_normalization",
+        "expand_norm": norm,
         "depthwise_conv": "depthwise_conv2d",
-        "depthwise_bn": _numbered("tpu_batch_normalization", expands),
+        "depthwise_norm": _numbered(norm, expands),
         "se_reduce": "se/conv2d",
         "se_expand": "se/conv2d_1",
         "project_conv": _numbered("conv2d", expands),
-        "project_bn": _numbered("tpu_batch_normalization", 1 + expands),
+        "project_norm": _numbered(norm, 1 + expands),
     }
-    return f"blocks_{index}/{parts[part]}"
+    leaf = "depthwise_kernel" if place.part == "depthwise_conv" else place.leaf
+    return f"blocks_{place.block}/{parts[place.part]}/{leaf}"
 
 
 def _numbered(name: str, count: int) -> str:
     return f"{name}_{int(count)}" if count else name
 
 
-def _prefix(shapes, path: str) -> str:
+def _scope(shapes, path: str) -> str:
     """The scope of the network, such as `efficientnet-b0/`."""
     for name in sorted(shapes):
         # A training checkpoint may also hold `teacher_model/…`.
@@ -134,23 +155,3 @@ def _prefix(shapes, path: str) -> str:
         f"`path`: expected an EfficientNet checkpoint with <name>/{_STEM}; {path} holds "
         f"{', '.join(sorted(shapes)[:3])}, …"
     )
-
-
-def _check_names(wanted, shapes, path, ema) -> None:
-    missing = [name for name in wanted if name not in shapes]
-    if missing:
-        other = "raw weights (ema=False)" if ema else "averaged weights (ema=True)"
-        raise ValueError(
-            f"{path}: expected all {len(wanted)} weights of the model; {len(missing)} are "
-            f"not there, such as {missing[0]}. It may be of another variant, or hold "
-            f"{other} alone."
-        )
-
-
-def _check_shapes(wanted, shapes, path) -> None:
-    for name, variable in wanted.items():
-        if tuple(shapes[name]) != tuple(variable.shape):
-            raise ValueError(
-                f"{path} is of another variant: {name} has shape {tuple(shapes[name])}, "
-                f"the model expects {tuple(variable.shape)}."
-            )

@@ -1,0 +1,134 @@
+"""Noise inside the network: stochastic depth and dropout.
+
+`keras.layers.Dropout` draws the same mask on every replica of a
+`tf.distribute` strategy. The layers here draw statelessly from (seed, step,
+replica, layer), given by `noise_key`.
+"""
+
+import contextlib
+import threading
+import zlib
+
+import keras
+import tensorflow as tf
+
+_active = threading.local()
+
+
+@contextlib.contextmanager
+def noise_key(seed, step):
+    """Makes the noise of every layer called inside a function of (seed, step).
+
+    Call it inside the function that `strategy.run` runs: each replica then
+    draws its own noise, and a repeated step draws the same noise again.
+    Without an active key the noise is drawn from TensorFlow's global generator.
+
+    Args:
+        seed: Integer, one per training run.
+        step: Scalar integer tensor, the training step.
+    """
+    context = tf.distribute.get_replica_context()
+    replica = context.replica_id_in_sync_group if context else 0
+    first = tf.cast(seed, tf.int64) * 65536 + tf.cast(replica, tf.int64)
+    with _activated((first, tf.cast(step, tf.int64))):
+        yield
+
+
+def repeatable(function):
+    """`function` drawing, whenever it is called again, the noise of now.
+
+    For functions that are run a second time in the backward pass, when the key
+    that was active in the forward pass is gone.
+    """
+    key = getattr(_active, "key", None)
+    if key is None:
+        key = tuple(
+            tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)[i] for i in (0, 1)
+        )
+
+    def repeated(*args):
+        with _activated(key):
+            return function(*args)
+
+    return repeated
+
+
+@contextlib.contextmanager
+def _activated(key):
+    previous = getattr(_active, "key", None)
+    _active.key = key
+    try:
+        yield
+    finally:
+        _active.key = previous
+
+
+def _uniform(shape, layer_name: str) -> tf.Tensor:
+    """Uniform float32 in [0, 1), differing by seed, step, replica and layer."""
+    key = getattr(_active, "key", None)
+    if key is None:
+        return tf.random.uniform(shape)
+    salt = tf.constant(zlib.crc32(layer_name.encode()), tf.int64)
+    seed = tf.stack([key[0], key[1] * 2**32 + salt])
+    # Named, since the automatic choice draws otherwise under XLA than without.
+    return tf.random.stateless_uniform(shape, seed, alg="philox")
+
+
+def _check_rate(rate: float) -> float:
+    if not 0 <= rate < 1:
+        raise ValueError(f"Invalid `rate`: expected 0 <= rate < 1; received {rate}.")
+    return float(rate)
+
+
+@keras.saving.register_keras_serializable(package="efficientnet")
+class StochasticDepth(keras.layers.Layer):
+    """Drops a residual branch per image (Huang et al., arXiv 1603.09382).
+
+    With k = 1 - rate and u uniform in [0, 1) per image:
+    y = x / k · floor(k + u) in training, y = x in inference.
+
+    Args:
+        rate: Probability that an image loses the branch, 0 <= rate < 1.
+    """
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = _check_rate(rate)
+
+    def call(self, inputs, training=False):
+        if not training or not self.trainable or self.rate == 0:
+            return inputs
+        keep = 1.0 - self.rate
+        mask = tf.floor(keep + _uniform([tf.shape(inputs)[0], 1, 1, 1], self.name))
+        return inputs / tf.cast(keep, inputs.dtype) * tf.cast(mask, inputs.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable(package="efficientnet")
+class Dropout(keras.layers.Layer):
+    """Zeroes single features and scales the rest by 1 / (1 - rate), in training.
+
+    Args:
+        rate: Probability that a feature is zeroed, 0 <= rate < 1.
+    """
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = _check_rate(rate)
+
+    def call(self, inputs, training=False):
+        if not training or self.rate == 0:
+            return inputs
+        kept = _uniform(tf.shape(inputs), self.name) >= self.rate
+        return tf.where(kept, inputs / (1.0 - self.rate), tf.zeros_like(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate}
