@@ -36,10 +36,14 @@ class DataConfig:
     num_shards: int = setting(0, "Shards a set is written to; 0: one per 5,000 images.")
 
 
+PRECISIONS = ("float32", "mixed_bfloat16")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     variant: str = setting(
-        "efficientnet-b0", "Architecture: efficientnet-b0 to -b8 or -l0 to -l2."
+        "efficientnet-b0",
+        "Architecture: efficientnet-b0 to -b8, -l0 to -l2, -lite0 to -lite4.",
     )
     width: float = setting(0.0, "Width factor in place of the variant's; 0: the variant's.")
     depth: float = setting(0.0, "Depth factor in place of the variant's; 0: the variant's.")
@@ -55,6 +59,17 @@ class ModelConfig:
     )
     batch_norm_momentum: float = setting(
         0.99, "Of the moving statistics, 0 to 1; runs of few hundred steps need 0.9."
+    )
+    batch_norm_group_size: int = setting(
+        0,
+        "Replicas that share batch-norm statistics: 1: none; -1: all; 0: as published, "
+        "none up to 8 replicas, above groups of max(8, replicas / 8).",
+    )
+    precision: str = setting(
+        "float32", "float32, or mixed_bfloat16: half the memory on TPUs and newer GPUs."
+    )
+    remat: bool = setting(
+        False, "Recompute activations in the backward pass: less memory, more work."
     )
 
     @property
@@ -72,6 +87,9 @@ class ModelConfig:
             stochastic_depth_rate=self.stochastic_depth_rate,
             small_image=self.small_image,
             batch_norm_momentum=self.batch_norm_momentum,
+            batch_norm_group_size=self.batch_norm_group_size,
+            remat=self.remat,
+            dtype=self.precision,
             seed=seed,
         )
 
@@ -212,6 +230,22 @@ def check_model(model: ModelConfig, prefix: str = "") -> None:
         )
     _check_range(f"{prefix}stochastic_depth_rate", model.stochastic_depth_rate, 0, 0.99)
     _check_range(f"{prefix}batch_norm_momentum", model.batch_norm_momentum, 0, 0.99999)
+    if model.batch_norm_group_size < -1:
+        raise InputError(
+            f"`{prefix}batch_norm_group_size`: expected a number of replicas, 0 (as "
+            f"published) or -1 (all); received {model.batch_norm_group_size}."
+        )
+    if model.precision not in PRECISIONS:
+        reason = ""
+        if model.precision == "mixed_float16":
+            reason = (
+                " Its gradients underflow without loss scaling, which training does not "
+                "have; mixed_bfloat16 needs none."
+            )
+        raise InputError(
+            f"`{prefix}precision`: expected {' or '.join(PRECISIONS)}; received "
+            f"{model.precision!r}.{reason}"
+        )
     if model.resolution < 8:
         raise InputError(
             f"`{prefix}image_size`: expected 8 pixels or more; received {model.image_size}."

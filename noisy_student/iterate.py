@@ -23,7 +23,7 @@ from noisy_student.export import export
 from noisy_student.labeling import label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
-from noisy_student.strategy import check_batch_size, check_one_process
+from noisy_student.strategy import check_batch_size, check_group_size, check_one_process
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
 
@@ -187,7 +187,7 @@ def student_job(config, data, generation: int, pseudo_labeled) -> TrainingJob:
 
 
 def _check_strategy(config: Config, strategy) -> None:
-    """Refuses batches that the replicas cannot share, before the teacher trains."""
+    """Refuses batches and groups that do not fit the replicas, before any training."""
     check_one_process("the whole loop", strategy)
     teacher, student = config.teacher_training, config.student_training
     for name, size in (
@@ -196,6 +196,9 @@ def _check_strategy(config: Config, strategy) -> None:
         ("student_batch_size · unlabeled_ratio", student.pseudo_batch_size),
     ):
         check_batch_size(name, size, strategy)
+    for role, model in (("teacher", config.teacher), ("student", config.student)):
+        size = model.batch_norm_group_size
+        check_group_size(f"{role}_batch_norm_group_size", size, strategy)
 
 
 def _claim(work_dir: str, config: Config) -> None:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from data.errors import InputError
+from efficientnet.normalization import group_size_for
 
 STRATEGIES = ("auto", "cpu", "mirrored", "multi_worker", "tpu")
 
@@ -66,6 +67,14 @@ def check_batch_size(name: str, batch_size: int, strategy) -> None:
             f"{batch_size}. The nearest are {batch_size // replicas * replicas} and "
             f"{(batch_size // replicas + 1) * replicas}."
         )
+
+
+def check_group_size(name: str, group_size: int, strategy) -> None:
+    """Refuses groups for batch norm into which the replicas cannot be divided."""
+    try:
+        group_size_for(group_size, strategy.num_replicas_in_sync)
+    except ValueError as error:
+        raise InputError(f"`{name}`: {error}") from error
 
 
 def _tpu_strategy(tpu):

@@ -95,8 +95,12 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, ema=self.ema)
 
     def averaged_model(self) -> keras.Model:
-        """A new model, outside any strategy, with the averaged weights."""
-        model = self._job.model.build(self._job.labeled.num_classes)
+        """A new model, outside any strategy, with the averaged weights.
+
+        In float32 whatever the training's precision: it is to run anywhere.
+        """
+        config = dataclasses.replace(self._job.model, precision="float32", remat=False)
+        model = config.build(self._job.labeled.num_classes)
         for variable, value in zip(model.variables, self.ema.values(), strict=True):
             variable.assign(value)
         return model

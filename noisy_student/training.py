@@ -20,7 +20,7 @@ from data.settings import setting
 from noisy_student import model_files
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
-from noisy_student.strategy import check_batch_size, is_chief
+from noisy_student.strategy import check_batch_size, check_group_size, is_chief
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
 
 CHECKPOINTS, HISTORY = "checkpoints", "history.jsonl"
@@ -109,6 +109,7 @@ def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
 
 def _check(job: TrainingJob, strategy) -> None:
     check_batch_size("batch_size", job.training.batch_size, strategy)
+    check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
     pipeline.check_not_empty(job.labeled, "labeled_data")
     if job.pseudo_labeled is None:
         return

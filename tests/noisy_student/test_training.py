@@ -14,7 +14,7 @@ from data.errors import InputError
 from noisy_student import model_files, training
 from noisy_student.iterate import student_job, teacher_job
 from noisy_student.preparation import PreparedData
-from noisy_student.strategy import check_batch_size
+from noisy_student.strategy import check_batch_size, check_group_size
 from noisy_student.train_step import NoisyStudentTrainer
 from noisy_student.training import LoopOptions, read_history
 
@@ -139,6 +139,28 @@ def test_batch_must_divide_among_replicas():
 
     with pytest.raises(InputError, match=r"8 replicas.*received 20.*16 and 24"):
         check_batch_size("batch_size", 20, EightReplicas())
+
+
+def test_groups_for_batch_norm_must_divide_the_replicas():
+    class EightReplicas:
+        num_replicas_in_sync = 8
+
+    with pytest.raises(InputError, match=r"`batch_norm_group_size`.*8 replicas.*3"):
+        check_group_size("batch_norm_group_size", 3, EightReplicas())
+
+
+def test_bfloat16_training_with_remat_follows_float32_and_saves_float32(job, cpu, tmp_path):
+    losses = []
+    for number, changes in enumerate(({}, {"precision": "mixed_bfloat16", "remat": True})):
+        changed = dataclasses.replace(job, model=dataclasses.replace(job.model, **changes))
+        directory = str(tmp_path / str(number))
+        training.train(changed, directory, cpu, LoopOptions(steps_per_loop=10))
+        model, _ = model_files.load_model(directory)
+        assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+        losses.append([row["loss"] for row in read_history(directory)])
+    assert len(losses[0]) == 3
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+    assert losses[0] != losses[1]
 
 
 def test_pseudo_labels_of_other_classes_are_refused(tiny, prepared, cpu, tmp_path):
