@@ -25,9 +25,11 @@ def atomic_path(path: str):
     if not is_local(path):
         yield path
         return
-    # Keeps the file type at the end: Keras looks at it.
-    stem, extension = os.path.splitext(path)
-    temporary = f"{stem}{TEMPORARY_SUFFIX}-{os.getpid()}{extension}"
+    # Keeps the file type at the end, `.weights.h5` too: Keras looks at it.
+    directory, name = os.path.split(path)
+    stem, dot, extension = name.partition(".")
+    temporary = f"{stem}{TEMPORARY_SUFFIX}-{os.getpid()}{dot}{extension}"
+    temporary = os.path.join(directory, temporary)
     try:
         yield temporary
         os.replace(temporary, path)

@@ -14,8 +14,16 @@ from efficientnet.checkpoints.keras_applications import (
     from_keras_applications,
     to_keras_applications,
 )
-from efficientnet.checkpoints.state_dict import load_state_dict, save_state_dict
-from efficientnet.checkpoints.tf1 import load_tf1_checkpoint, save_tf1_checkpoint
+from efficientnet.checkpoints.state_dict import (
+    load_state_dict,
+    save_state_dict,
+    state_dict_num_classes,
+)
+from efficientnet.checkpoints.tf1 import (
+    load_tf1_checkpoint,
+    save_tf1_checkpoint,
+    tf1_num_classes,
+)
 
 __all__ = [
     "from_keras_applications",
@@ -23,5 +31,7 @@ __all__ = [
     "load_tf1_checkpoint",
     "save_state_dict",
     "save_tf1_checkpoint",
+    "state_dict_num_classes",
+    "tf1_num_classes",
     "to_keras_applications",
 ]

@@ -34,24 +34,23 @@ def from_keras_applications(source: keras.Model, variant: str) -> keras.Model:
     classifier = _layer(source, "predictions")
     mean, std = _input_statistics(source)
     model = build_efficientnet(variant, num_classes=classifier.units, mean=mean, std=std)
-    found = {
-        f"{layer.name}/{variable.name}": variable
-        for layer in source.layers
-        for variable in layer.variables
-        if not isinstance(layer, keras.layers.Normalization)
-    }
+    found = _weights(source)
     shapes = {name: tuple(variable.shape) for name, variable in found.items()}
     wanted = _named(model)
     places.assign(wanted, shapes, lambda name: found[name].numpy(), source.name)
     return model
 
 
-def to_keras_applications(model: keras.Model, variant: str) -> keras.Model:
+def to_keras_applications(
+    model: keras.Model, variant: str, image_size: int | None = None
+) -> keras.Model:
     """Builds the model of `keras.applications` with our weights.
 
     Args:
         model: An EfficientNet, B0 to B7.
         variant: Its name, such as `efficientnet-b0`.
+        image_size: Side of the images, which is fixed there; the variant's by
+            default.
 
     Returns:
         A functional model made of stock layers alone, with the same logits.
@@ -67,23 +66,30 @@ def to_keras_applications(model: keras.Model, variant: str) -> keras.Model:
         )
     classes = model.get_layer(places.CLASSIFIER).units
     target = getattr(keras.applications, name)(
-        weights=None, classes=classes, classifier_activation=None
+        weights=None,
+        classes=classes,
+        classifier_activation=None,
+        input_shape=image_size and (image_size, image_size, 3),
     )
-    wanted = {
-        f"{layer.name}/{variable.name}": variable
-        for layer in target.layers
-        for variable in layer.variables
-        if not isinstance(layer, keras.layers.Normalization)
-    }
     ours = _named(model)
     shapes = {key: tuple(variable.shape) for key, variable in ours.items()}
-    places.assign(wanted, shapes, lambda key: ours[key].numpy(), model.name)
+    places.assign(_weights(target), shapes, lambda key: ours[key].numpy(), model.name)
     own = model.get_layer("normalization")
     normalization = _layer(target, "normalization", keras.layers.Normalization)
     normalization.adapt_mean.assign(own.mean)
     normalization.adapt_variance.assign(np.square(own.std))
     normalization.finalize_state()
     return target
+
+
+def _weights(model: keras.Model) -> dict[str, keras.Variable]:
+    """What is trained, and moving statistics, by `<layer>/<weight>`."""
+    return {
+        f"{layer.name}/{weight.name}": weight
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.Normalization)
+        for weight in layer.weights
+    }
 
 
 def _named(model: keras.Model) -> dict[str, keras.Variable]:

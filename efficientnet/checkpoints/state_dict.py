@@ -64,6 +64,22 @@ def load_state_dict(
     return model
 
 
+def state_dict_num_classes(path: str, naming: str = "timm") -> int:
+    """How many classes the classifier of a safetensors file tells apart.
+
+    Raises:
+        ValueError: The file is no such one, or has no classifier.
+    """
+    name = {"timm": "classifier.bias", "lite": "_fc.bias"}[naming]
+    tensors = _read(path)
+    if name not in tensors:
+        raise ValueError(
+            f"`path`: expected an EfficientNet's state dict with {name}; {path} holds "
+            f"{', '.join(sorted(tensors)[:3])}, …"
+        )
+    return tensors[name].shape[0]
+
+
 def save_state_dict(model: keras.Model, path: str) -> None:
     """Writes a safetensors file that timm's `tf_efficientnet_*` model loads.
 

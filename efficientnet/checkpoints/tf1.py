@@ -46,15 +46,7 @@ def load_tf1_checkpoint(
         ValueError: There is no such checkpoint, it lacks weights, or it is of
             another variant; the first differing shapes are named.
     """
-    if tf.io.gfile.isdir(path):
-        path = tf.train.latest_checkpoint(path) or path
-    try:
-        reader = tf.train.load_checkpoint(path)
-    except (ValueError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"`path`: expected the prefix of a TF1 checkpoint, such as "
-            f"model.ckpt of model.ckpt.index; received {path!r} ({error})."
-        ) from error
+    reader = _open(path)
     found = reader.get_variable_to_shape_map()
     scope, suffix = _scope(found, path), EMA_SUFFIX if ema else ""
     wanted = {
@@ -83,6 +75,32 @@ def _is_weight(name: str, suffix: str, head: bool) -> bool:
     """Not an optimizer's slot, nor an average where raw weights are wanted."""
     leaf = name.removesuffix(suffix).rsplit("/", 1)[-1]
     return name.endswith(suffix) and leaf in _LEAVES and (head or _CLASSIFIER not in name)
+
+
+def tf1_num_classes(path: str) -> int:
+    """How many classes the classifier of a checkpoint tells apart.
+
+    Raises:
+        ValueError: There is no such checkpoint, or it has no classifier.
+    """
+    shapes = _open(path).get_variable_to_shape_map()
+    bias = f"{_scope(shapes, path)}{_CLASSIFIER}bias"
+    for name in (bias, bias + EMA_SUFFIX):
+        if name in shapes:
+            return shapes[name][0]
+    raise ValueError(f"`path`: expected a checkpoint with {bias}; {path} has none.")
+
+
+def _open(path: str):
+    if tf.io.gfile.isdir(path):
+        path = tf.train.latest_checkpoint(path) or path
+    try:
+        return tf.train.load_checkpoint(path)
+    except (ValueError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"`path`: expected the prefix of a TF1 checkpoint, such as "
+            f"model.ckpt of model.ckpt.index; received {path!r} ({error})."
+        ) from error
 
 
 def save_tf1_checkpoint(model: keras.Model, path: str, name: str) -> None:

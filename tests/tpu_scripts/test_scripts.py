@@ -15,6 +15,7 @@ SCRIPTS = (
     "train",
     "label",
     "balance",
+    "convert_checkpoint",
     "iterate",
     "evaluate",
     "export",
