@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 test: lint
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/installed-test
+test-slow: $(VENV)/installed-peers
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/installed-test
@@ -33,4 +33,9 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-test: $(VENV)/installed requirements-test.txt
 	$(BIN)/pip install --quiet --requirement requirements-test.txt
+	touch $@
+
+$(VENV)/installed-peers: $(VENV)/installed-test requirements-peers.txt
+	$(BIN)/pip install --quiet "torch>=2.6" huggingface_hub
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-peers.txt
 	touch $@

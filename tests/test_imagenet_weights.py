@@ -4,9 +4,7 @@ conversion are right together, or these fail. Slow: they need PyTorch."""
 import json
 import os
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests import imagenet_photos
 from tests.tpu_scripts.test_scripts import run_script
