@@ -5,6 +5,7 @@ Writes what the layers do under a strategy of COUNT replicas to an `.npz` file:
 """
 
 import sys
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +43,25 @@ def batch_norm(strategy, group_size):
     found.update(zip(names, (_stacked(strategy, value) for value in results), strict=True))
     for name in ("moving_mean", "moving_variance"):
         found[name] = _stacked(strategy, getattr(layer, name).value)
+    found.update(_saved(layer))
     return {f"batch_norm_{group_size}_{key}": value for key, value in found.items()}
+
+
+def _saved(layer):
+    """The moving statistics as Keras and as a checkpoint of TensorFlow have them."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = tf.train.Checkpoint(layer=layer).save(f"{directory}/checkpoint")
+        reader = tf.train.load_checkpoint(path)
+        names = reader.get_variable_to_shape_map()
+        in_checkpoint = {
+            part: reader.get_tensor(next(name for name in names if f"/{part}/" in name))
+            for part in ("moving_mean", "moving_variance")
+        }
+    by_keras = dict(zip([w.name for w in layer.weights], layer.get_weights(), strict=True))
+    return {
+        f"saved_{name}": np.stack([in_checkpoint[name], by_keras[name]])
+        for name in in_checkpoint
+    }
 
 
 def block(strategy, remat):

@@ -65,6 +65,10 @@ def without_garbage_collection():
         ("efficientnet-l1", 272_630_564, 693_920),
         ("efficientnet-l2", 480_309_308, 1_090_688),
         ("efficientnet-lite0", 4_652_008, 42_016),
+        ("efficientnet-lite1", 5_416_680, 53_664),
+        ("efficientnet-lite2", 6_092_072, 58_096),
+        ("efficientnet-lite3", 8_197_096, 76_672),
+        ("efficientnet-lite4", 13_006_568, 112_368),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, trainable, statistics):
@@ -210,6 +214,22 @@ def test_squeeze_excite_width_comes_from_the_unexpanded_input():
     found = _blocks(_unallocated(**B0))
     reduced = [block.squeeze_excite.reduced for _, block in found[:4]]
     assert reduced == [8, 4, 6, 6]  # A quarter of 32, 16, 24, 24 input channels.
+
+
+def test_lite_has_no_gates_bounded_activations_and_unscaled_ends():
+    lite4 = _unallocated("efficientnet-lite4", num_classes=10)
+    found = [block for _, block in _blocks(lite4)]
+    assert not any(block.squeeze_excite for block in found)
+    stem, head = lite4.get_layer("stem"), lite4.get_layer("head")
+    assert {x.activation for x in (stem, head, *found)} == {"relu6"}
+    assert (stem.filters, head.filters) == (32, 1280)
+    # The first and last stages keep one block each; B4 has two.
+    assert len(found) == len(_blocks(_unallocated("efficientnet-b4", num_classes=10))) - 2
+    assert [x.kernel_size for x in found[:2]] == [3, 3]
+    assert [x.expand_ratio for x in found[:2]] == [1, 6]
+    normalization_layer = lite4.get_layer("normalization")
+    pixels = normalization_layer(np.full((1, 1, 1, 3), [127, 255, 0], np.float32))
+    np.testing.assert_allclose(np.ravel(pixels), [0, 1, -127 / 128], atol=1e-6)
 
 
 def test_dropout_rate_is_the_variants_unless_given():

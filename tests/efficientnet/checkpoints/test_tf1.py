@@ -104,6 +104,24 @@ def test_other_variant_is_refused_with_the_first_shapes():
         tf1.load_tf1_checkpoint(network("tf1_tiny64", depth=2.0), path_of("tf1_tiny64"))
 
 
+def test_deeper_checkpoint_is_refused(tmp_path):
+    """The shallower network's names are all there; the rest would be lost."""
+    path = str(tmp_path / "model.ckpt")
+    lite = {"variant": "efficientnet-lite0", "num_classes": 2, "width": 0.1}
+    tf1.save_tf1_checkpoint(build_efficientnet(**lite), path, "efficientnet-lite0")
+    again = build_efficientnet(**lite, seed=3)
+    tf1.load_tf1_checkpoint(again, path)  # Itself it fits.
+    shallow = build_efficientnet(**lite, depth=0.5)
+    with pytest.raises(ValueError, match="another variant"):
+        tf1.load_tf1_checkpoint(shallow, path)
+
+
+def test_number_of_classes_is_read_from_the_file(tmp_path):
+    assert tf1.tf1_num_classes(path_of("tf1_tiny64")) == 7
+    with pytest.raises(ValueError, match="prefix of a TF1 checkpoint"):
+        tf1.tf1_num_classes(str(tmp_path))
+
+
 def test_path_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="prefix of a TF1 checkpoint"):
         tf1.load_tf1_checkpoint(network("tf1_tiny64"), str(tmp_path))
