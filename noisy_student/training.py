@@ -73,9 +73,12 @@ def train(
         trainer = NoisyStudentTrainer(job, strategy)
     timing = _run_loop(trainer, job, directory, strategy, options, name)
     info = _save(trainer, job, directory)
-    stage.finish(
-        results={"steps": job.total_steps, **dataclasses.asdict(info)}, timing=timing
-    )
+    images = {
+        "labeled": job.labeled.num_examples,
+        "pseudo_labeled": job.pseudo_labeled.num_examples if job.pseudo_labeled else 0,
+    }
+    results = {"steps": job.total_steps, "images": images, **dataclasses.asdict(info)}
+    stage.finish(results=results, timing=timing)
     return info
 
 

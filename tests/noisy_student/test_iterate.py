@@ -31,6 +31,7 @@ def test_layout_of_the_work_dir(finished_run):
         "generation_1/student/metrics.json",
         "generation_1/control/model.keras",
         "export/saved_model/saved_model.pb",
+        "export/MODEL.md",
     ):
         assert os.path.exists(os.path.join(work_dir, path)), path
 

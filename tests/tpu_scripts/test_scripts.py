@@ -94,8 +94,14 @@ def test_chained_by_hand_the_stages_give_what_iterate_gives(tmp_path, finished_r
     assert f"top-1 {top_1:.4f}" in printed
     with open(output) as file:
         assert json.load(file)["top_1"] == top_1
-    run_script("export", f"--model={first}/student", f"--output_dir={tmp_path}/exported")
-    assert os.path.exists(f"{tmp_path}/exported/saved_model/saved_model.pb")
+    exported = (f"--model={first}/student", f"--output_dir={tmp_path}/exported")
+    printed = run_script("export", *exported, "--tflite=float32,int8", expect=1)
+    assert "Error: `representative_data`: expected" in printed
+    assert not os.path.exists(f"{tmp_path}/exported")
+    run_script("export", *exported)
+    names = ("saved_model/saved_model.pb", "MODEL.md", "model_dynamic_range.tflite")
+    for name in names:
+        assert os.path.exists(f"{tmp_path}/exported/{name}"), name
 
 
 def test_predict_labels_a_folder(tmp_path, finished_run):
