@@ -6,9 +6,12 @@ Every contestant lives in a process of its own, so that thread pools and
 allocators do not mix. They take turns: a round is some steps of each, training
 and then inference. What counts is the processor time of all threads, which other
 load on the machine changes least. See `benchmarks.contestants` for what a step is.
+
+All TensorFlow contestants run with oneDNN, and without if TF_ENABLE_ONEDNN_OPTS=0.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -53,6 +56,7 @@ def main():
     if _OUTPUT.value:
         settings = {f.name: f.value for f in (_VARIANT, _IMAGE_SIZE, _BATCH_SIZE)}
         settings.update(rounds=_ROUNDS.value, steps=_STEPS.value)
+        settings["onednn"] = os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
         results = {"settings": settings, **results, "missing": missing}
         files.write_json(_OUTPUT.value, results)
 
