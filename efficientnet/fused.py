@@ -1,7 +1,7 @@
 """Chains of elementwise operations in one pass over memory, with their gradients.
 
 On a CPU the network waits for memory: op by op, batch norm, silu and
-squeeze-excite read and write each activation about forty times a training step.
+squeeze-excite read and write each activation again for every operation.
 Here XLA makes one loop of each chain. Sums over pixels are not left to it, its
 loops for them are slow: a compiled chain adds up a few rows at a time, and the
 product with a row of ones does the rest.
