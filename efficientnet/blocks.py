@@ -6,7 +6,7 @@ import zlib
 import keras
 import tensorflow as tf
 
-from efficientnet import noise
+from efficientnet import fused, noise
 from efficientnet.normalization import BatchNormalization
 
 
@@ -27,6 +27,12 @@ def published_normal(fan_out: int, seed: int | None, name: str):
 def seed_for(seed: int | None, name: str) -> int | None:
     """A layer's own seed out of the network's."""
     return None if seed is None else zlib.crc32(f"{seed}/{name}".encode())
+
+
+def _activation(name: str | None):
+    if name in ("silu", "swish"):
+        return fused.silu
+    return keras.activations.get(name) if name else None
 
 
 @keras.saving.register_keras_serializable(package="efficientnet")
@@ -76,7 +82,7 @@ class ConvNorm(keras.layers.Layer):
         self.norm = BatchNormalization(
             **self.norm_options, name="norm", dtype=self.dtype_policy
         )
-        self._activate = keras.activations.get(activation)
+        self._activate = _activation(activation)
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -89,8 +95,21 @@ class ConvNorm(keras.layers.Layer):
 
     def compute(self, inputs, training):
         """`call` without the update of the moving statistics, which it returns."""
-        outputs, statistics = self.norm.normalize(self.conv(inputs), training)
-        return self._activate(outputs), statistics
+        if self.filters is None and not training:
+            return self._folded_depthwise(inputs), None
+        return self.norm.normalize(self.conv(inputs), training, self._activate)
+
+    def _folded_depthwise(self, inputs):
+        """Inference with the norm inside the kernel: one pass over memory less.
+
+        For other convolutions Grappler does it, where the kernels can.
+        """
+        scale, offset = self.norm.folded()  # [C]
+        kernel = self.conv.kernel * tf.cast(scale[:, None], self.compute_dtype)
+        strides = [1, self.strides, self.strides, 1]
+        outputs = tf.nn.depthwise_conv2d(inputs, kernel, strides, "SAME")
+        outputs = tf.nn.bias_add(outputs, tf.cast(offset, self.compute_dtype))
+        return self._activate(outputs) if self._activate else outputs
 
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
@@ -141,8 +160,8 @@ class SqueezeExcite(keras.layers.Layer):
         )
 
     def call(self, inputs):
-        means = tf.reduce_mean(inputs, [1, 2], keepdims=True)
-        return inputs * self.expand(self.reduce(means))
+        inputs, means = fused.with_mean(inputs)
+        return fused.scale(inputs, self.expand(self.reduce(means)))
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -8,6 +8,8 @@ fused kernel where statistics are the replica's own.
 import keras
 import tensorflow as tf
 
+from efficientnet import fused
+
 AUTOMATIC, LOCAL, GLOBAL = 0, 1, -1
 _SMALLEST_GROUP = 8
 
@@ -93,16 +95,38 @@ class BatchNormalization(keras.layers.Layer):
         self.update(statistics)
         return outputs
 
-    def normalize(self, inputs, training):
+    def normalize(self, inputs, training, activation=None):
         """`call` without its update: outputs, and what `update` wants.
 
         Apart, so that a recomputed forward pass does not update twice.
+
+        Args:
+            inputs: Activations `[N, H, W, C]`.
+            training: Whether to use the batch's statistics.
+            activation: Function of the outputs, or None.
         """
         if not (training and self.trainable):
-            return self._fused(inputs, self.moving_mean, self.moving_variance)[0], None
+            outputs = self._fused(inputs, self.moving_mean, self.moving_variance)[0]
+            return activation(outputs) if activation else outputs, None
         group_size = group_size_for(self.group_size, _replicas())
-        if group_size > 1:
-            return self._over_group(inputs, group_size)
+        if group_size == 1 and fused.applies(inputs):
+            with_silu = activation is fused.silu
+            outputs, *statistics = fused.batch_norm(
+                inputs, self.gamma, self.beta, self.epsilon, with_silu
+            )
+            activation = None if with_silu else activation
+        elif group_size == 1:
+            outputs, statistics = self._alone(inputs)
+        else:
+            outputs, statistics = self._over_group(inputs, group_size)
+        return activation(outputs) if activation else outputs, statistics
+
+    def folded(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scale and offset, `[C]`, by the moving statistics: y = x·scale + offset."""
+        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
+    def _alone(self, inputs):
         empty = tf.zeros([0])
         outputs, mean, variance = self._fused(inputs, empty, empty, is_training=True)
         # The fused kernel returns the unbiased variance.
