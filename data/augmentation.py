@@ -4,7 +4,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from data import crops, randaugment
+from data import crops, image_ops, randaugment
 from data.errors import InputError
 from data.settings import setting
 
@@ -104,7 +104,7 @@ def _noise(image, size, augmentation, op_draws, cutout_place):
             augmentation.randaugment_mode,
         )(image, op_draws)
     if augmentation.cutout:
-        image = randaugment.cutout(image, size // 4, cutout_place)
+        image = image_ops.cutout(image, size // 4, cutout_place)
     return image
 
 

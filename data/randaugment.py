@@ -15,13 +15,12 @@ Two modes:
 """
 
 import dataclasses
-import functools
-import math
 
 import numpy as np
 import tensorflow as tf
 
-FILL = 128
+from data import image_ops
+
 OPS = (
     "AutoContrast",
     "Equalize",
@@ -41,6 +40,7 @@ OPS = (
     "Cutout",
 )
 MODES = ("reference", "corrected")
+_GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ class RandAugment:
                 f"Invalid `randaugment_mode`: expected one of {MODES}; received {mode!r}."
             )
         translate, cutout = (size // 8, size // 8) if size <= 64 else (100, 40)
-        self._num_ops, self._mode = num_ops, mode
+        self._num_ops, self._mode, self._prepared = num_ops, mode, {}
         self._strengths = (
             reference_strengths(magnitude, translate, cutout)
             if mode == "reference"
@@ -133,21 +133,43 @@ class RandAugment:
             image: The image.
             uniforms: `[num_ops, 4]` in [0, 1): operation, sign, and place.
         """
+        if image.shape not in self._prepared:
+            self._prepared[image.shape] = self._prepare(image.shape)
+        branches, sources = self._prepared[image.shape]
         for layer in range(self._num_ops):
             draw = uniforms[layer]
-            branches = [self._branch(name, image, draw) for name in OPS]
-            chosen = tf.cast(draw[0] * len(OPS), tf.int32)
-            image = tf.ensure_shape(tf.switch_case(chosen, branches), image.shape)
+            # Not tf.switch_case, which in a pipeline becomes a graph of all branches
+            # whose idle nodes take longer than the one that runs.
+            chosen = tf.raw_ops.StatelessCase(
+                branch_index=tf.cast(draw[0] * len(OPS), tf.int32),
+                input=[image, draw[1:], sources],
+                Tout=[tf.uint8],
+                branches=branches,
+                output_shapes=[image.shape],
+            )
+            image = tf.ensure_shape(chosen[0], image.shape)
         return image
 
-    def _branch(self, name, image, draw):
-        # Not a lambda: AutoGraph cannot read those and warns.
-        return functools.partial(
-            apply_op, name, image, self._strengths, draw[1:], self._mode
-        )
+    def _prepare(self, shape):
+        """A function for each operation, and what the geometric ones share."""
+        with tf.init_scope():  # Once, even where a pipeline is being traced.
+            sources = _all_sources(self._strengths, *shape[:2])
+            spec = [
+                tf.TensorSpec(shape, tf.uint8),
+                tf.TensorSpec([3], tf.float32),
+                tf.TensorSpec(sources.shape, tf.int32),
+            ]
+            branches = [tf.function(self._function(name), autograph=False) for name in OPS]
+            return [branch.get_concrete_function(*spec) for branch in branches], sources
+
+    def _function(self, name):
+        def function(image, uniforms, sources):
+            return apply_op(name, image, self._strengths, uniforms, self._mode, sources)
+
+        return function
 
 
-def apply_op(name, image, strengths, uniforms, mode="reference") -> tf.Tensor:
+def apply_op(name, image, strengths, uniforms, mode="reference", sources=None) -> tf.Tensor:
     """Applies the operation called `name`.
 
     Args:
@@ -157,158 +179,85 @@ def apply_op(name, image, strengths, uniforms, mode="reference") -> tf.Tensor:
         uniforms: Three floats in [0, 1): the sign (below one half: positive),
             and where in y and x a cutout lies.
         mode: `reference` or `corrected` contrast.
+        sources: What `_all_sources` gives, where it is there already.
     """
-    sign = tf.where(uniforms[0] < 0.5, 1.0, -1.0)
-    enhance = tf.gather(
-        tf.constant(strengths.enhance, tf.float32),
-        tf.cast(uniforms[0] * len(strengths.enhance), tf.int32),
-    )
+    factor = _draw(strengths.enhance, uniforms[0])
+    # At exactly 1 the published code returns the image; rounding would not.
+    enhances = strengths.enhance != (1.0,) * len(strengths.enhance)
     match name:
         case "AutoContrast":
-            return auto_contrast(image)
+            return image_ops.auto_contrast(image)
         case "Equalize":
-            return equalize(image)
+            return image_ops.equalize(image)
         case "Invert":
             return 255 - image
-        case "Rotate":
-            return rotate(image, sign * strengths.degrees)
         case "Posterize":
-            shift = tf.constant(strengths.posterize_shift, tf.uint8)
-            return tf.bitwise.left_shift(tf.bitwise.right_shift(image, shift), shift)
+            return image_ops.posterize(image, strengths.posterize_shift)
         case "Solarize":
-            below = tf.cast(image, tf.int32) < strengths.solarize_threshold
-            return tf.where(below, image, 255 - image)
+            return image_ops.solarize(image, strengths.solarize_threshold)
         case "SolarizeAdd":
-            added = tf.cast(image, tf.int32) + strengths.solarize_add
-            added = tf.cast(tf.clip_by_value(added, 0, 255), tf.uint8)
-            return tf.where(image < 128, added, image)
+            return image_ops.solarize_add(image, strengths.solarize_add)
         case "Color":
-            grey = tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(image))
-            return blend(grey, image, enhance)
+            return image_ops.color(image, factor) if enhances else image
         case "Contrast":
-            return blend(_contrast_grey(image, mode), image, enhance)
+            grey = _contrast_grey(image, mode)
+            return image_ops.contrast(image, grey, factor) if enhances else image
         case "Brightness":
-            return blend(tf.zeros_like(image), image, enhance)
+            return image_ops.brightness(image, factor) if enhances else image
         case "Sharpness":
-            return blend(_smooth(image), image, enhance)
-        case "ShearX":
-            return _project(image, [1.0, sign * strengths.shear, 0.0, 0.0, 1.0, 0.0])
-        case "ShearY":
-            return _project(image, [1.0, 0.0, 0.0, sign * strengths.shear, 1.0, 0.0])
-        case "TranslateX":
-            shift = sign * strengths.translate
-            return _project(image, [1.0, 0.0, shift, 0.0, 1.0, 0.0])
-        case "TranslateY":
-            shift = sign * strengths.translate
-            return _project(image, [1.0, 0.0, 0.0, 0.0, 1.0, shift])
+            return image_ops.sharpness(image, factor) if enhances else image
         case "Cutout":
-            return cutout(image, strengths.cutout, uniforms[1:3])
-    raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
+            return image_ops.cutout(image, strengths.cutout, uniforms[1:3])
+    if name not in _GEOMETRIC:
+        raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
+    if sources is None:
+        sources = _all_sources(strengths, *image.shape[:2])
+    sign = tf.cast(uniforms[0] >= 0.5, tf.int32)
+    return image_ops.move_pixels(image, sources[_GEOMETRIC.index(name), sign])
 
 
-def blend(degenerate, image, factor) -> tf.Tensor:
-    """degenerate + factor·(image - degenerate), clipped, truncated to uint8."""
-    start = tf.cast(degenerate, tf.float32)
-    blended = start + factor * (tf.cast(image, tf.float32) - start)
-    blended = tf.cast(tf.clip_by_value(blended, 0.0, 255.0), tf.uint8)
-    # At exactly 1 the published code returns the image; rounding would not.
-    return tf.where(tf.equal(factor, 1.0), image, blended)
+def _all_sources(strengths: Strengths, height: int, width: int) -> tf.Tensor:
+    """Where pixels come from, int32 `[5, 2, H·W]`, by operation and sign.
 
-
-def auto_contrast(image) -> tf.Tensor:
-    """Stretches each channel to 0..255; a flat channel stays as it is."""
-    low = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)
-    high = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)
-    scale = tf.math.divide_no_nan(255.0, high - low)
-    stretched = tf.cast(image, tf.float32) * scale + (-low * scale)
-    stretched = tf.cast(tf.clip_by_value(stretched, 0.0, 255.0), tf.uint8)
-    return tf.where(high > low, stretched, image)
-
-
-def equalize(image) -> tf.Tensor:
-    """Equalizes each channel's histogram as Pillow does.
-
-    step = (n - n_last) // 255 with n_last the count of the brightest value;
-    value v becomes (Σ_{u<v} count_u + step // 2) // step; unchanged at step 0.
+    Strengths are fixed, so that all of it is known before the first image.
     """
-    channels = tf.unstack(tf.cast(image, tf.int32), axis=-1)
-    return tf.stack([_equalize_channel(channel) for channel in channels], axis=-1)
+    found = [
+        [
+            image_ops.source_pixels(
+                _transform(name, strengths, sign, height, width), height, width
+            )
+            for sign in (1.0, -1.0)
+        ]
+        for name in _GEOMETRIC
+    ]
+    with tf.init_scope():  # Given to a pipeline's functions, not written into them.
+        return tf.constant(np.array(found), tf.int32)
 
 
-def _equalize_channel(channel) -> tf.Tensor:
-    histogram = tf.math.bincount(tf.reshape(channel, [-1]), minlength=256)
-    brightest = tf.gather(histogram, tf.reduce_max(channel))
-    step = (tf.size(channel) - brightest) // 255
-    divisor = tf.maximum(step, 1)
-    table = (tf.cumsum(histogram, exclusive=True) + step // 2) // divisor
-    table = tf.where(step == 0, tf.range(256), tf.clip_by_value(table, 0, 255))
-    return tf.cast(tf.gather(table, channel), tf.uint8)
+def _transform(name, strengths, sign, height, width) -> tuple[float, ...]:
+    shear, shift = sign * strengths.shear, sign * strengths.translate
+    match name:
+        case "ShearX":
+            return (1.0, shear, 0.0, 0.0, 1.0, 0.0)
+        case "ShearY":
+            return (1.0, 0.0, 0.0, shear, 1.0, 0.0)
+        case "TranslateX":
+            return (1.0, 0.0, shift, 0.0, 1.0, 0.0)
+        case "TranslateY":
+            return (1.0, 0.0, 0.0, 0.0, 1.0, shift)
+        case "Rotate":
+            return image_ops.rotation(sign * strengths.degrees, height, width)
 
 
-def rotate(image, degrees) -> tf.Tensor:
-    """Rotates about the centre, nearest neighbour."""
-    height, width = (float(side - 1) for side in image.shape[:2])
-    angle = degrees * tf.constant(math.pi / 180, tf.float32)
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    x = (width - (cos * width - sin * height)) / 2.0
-    y = (height - (sin * width + cos * height)) / 2.0
-    return _project(image, [cos, -sin, x, sin, cos, y])
-
-
-def cutout(image, half_side: int, uniform) -> tf.Tensor:
-    """A grey square of side 2·half_side whose centre is anywhere in the image."""
+def _contrast_grey(image, mode):
+    if mode == "corrected":
+        return image_ops.mean_grey(image)
+    # Averages the histogram's counts instead of the grey values.
     height, width = image.shape[:2]
-    center_y = tf.cast(uniform[0] * height, tf.int32)
-    center_x = tf.cast(uniform[1] * width, tf.int32)
-
-    def inside(position, center):
-        return (position >= center - half_side) & (position < center + half_side)
-
-    rows = inside(tf.range(height), center_y)[:, None, None]
-    columns = inside(tf.range(width), center_x)[None, :, None]
-    return tf.where(rows & columns, tf.constant(FILL, tf.uint8), image)
+    return int(min(255.0, height * width / 256))
 
 
-def _project(image, transform) -> tf.Tensor:
-    """Output pixel (x, y) takes input (a0·x + a1·y + a2, a3·x + a4·y + a5)."""
-    transform = [tf.cast(value, tf.float32) for value in transform] + [0.0, 0.0]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=tf.stack(transform)[None],
-        output_shape=image.shape[:2],
-        fill_value=float(FILL),
-        interpolation="NEAREST",
-        fill_mode="CONSTANT",
-    )[0]
-
-
-def _contrast_grey(image, mode) -> tf.Tensor:
-    if mode == "reference":
-        # Averages the histogram's counts instead of the grey values.
-        height, width = image.shape[:2]
-        grey = tf.constant(int(min(255.0, height * width / 256)), tf.float32)
-    else:
-        luminance = tf.cast(tf.image.rgb_to_grayscale(image), tf.float32)
-        grey = tf.floor(tf.reduce_mean(luminance) + 0.5)
-    return tf.fill(tf.shape(image), tf.cast(grey, tf.uint8))
-
-
-def _smooth(image) -> tf.Tensor:
-    """Weighted mean over 3x3, centre weight 5; the border keeps its values.
-
-    Nine products added in row-major order: a convolution kernel may add in
-    another order and then differs in the last bit on some pixels.
-    """
-    height, width = image.shape[:2]
-    pixels = tf.cast(image, tf.float32)
-    total = None
-    for row in range(3):
-        for column in range(3):
-            weight = np.float32(5 if row == column == 1 else 1) / np.float32(13)
-            part = pixels[row : row + height - 2, column : column + width - 2] * weight
-            total = part if total is None else total + part
-    inner = tf.cast(tf.clip_by_value(total, 0.0, 255.0), tf.uint8)
-    inner = tf.pad(inner, [[1, 1], [1, 1], [0, 0]])
-    rows = (tf.range(height) > 0) & (tf.range(height) < height - 1)
-    columns = (tf.range(width) > 0) & (tf.range(width) < width - 1)
-    return tf.where(rows[:, None, None] & columns[None, :, None], inner, image)
+def _draw(values: tuple[float, ...], uniform) -> tf.Tensor:
+    """One of the values, all as probable."""
+    chosen = tf.cast(uniform * len(values), tf.int32)
+    return tf.constant(values, tf.float32)[chosen]

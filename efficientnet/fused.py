@@ -7,18 +7,26 @@ loops for them are slow: a compiled chain adds up a few rows at a time, and the
 product with a row of ones does the rest.
 
 The formulas hold on every device. They are used where `applies` says so, which
-is where they were measured to help; elsewhere the usual kernels run.
+is where they were measured to help (docs/performance.md); elsewhere the usual
+kernels run.
 """
 
 import tensorflow as tf
 
+# Values from which a chain pays for being compiled, some 0.1 s for each shape.
+SMALLEST = 2**20
 _ROWS = 8  # How many rows a compiled chain adds up; more gave nothing.
 
 
 def applies(x: tf.Tensor) -> bool:
-    """Whether these chains are to be used for `x`: on CPUs, float32, known shape."""
-    devices = {device.device_type for device in tf.config.list_logical_devices()}
-    return x.dtype == tf.float32 and x.shape.is_fully_defined() and devices == {"CPU"}
+    """Whether chains are to be used for `x`: one CPU, float32, known large shape."""
+    devices = [device.device_type for device in tf.config.list_logical_devices()]
+    return (
+        devices == ["CPU"]
+        and x.dtype == tf.float32
+        and x.shape.is_fully_defined()
+        and x.shape.num_elements() >= SMALLEST
+    )
 
 
 def _one_loop(function):

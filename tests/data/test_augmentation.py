@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import crops, randaugment
+from data import crops, image_ops, randaugment
 from data.errors import InputError
 
 PLAIN = aug.Augmentation(num_ops=0, horizontal_flip=False)
@@ -119,9 +119,9 @@ def test_cutout_greys_a_square_of_half_the_side(encode, crop):
     black = np.zeros((32, 32, 3), np.uint8)
     settings = dataclasses.replace(PLAIN, crop=crop, cutout=True)
     found = _mapped(encode(black), 32, settings, 60)
-    assert set(np.unique(found)) == {0, randaugment.FILL}
+    assert set(np.unique(found)) == {0, image_ops.FILL}
     sides = []
-    for image in found[..., 0] == randaugment.FILL:
+    for image in found[..., 0] == image_ops.FILL:
         rows, columns = image.any(1), image.any(0)
         assert (image == rows[:, None] & columns[None]).all()
         sides += [rows.sum(), columns.sum()]
@@ -146,7 +146,7 @@ def test_operations_come_after_the_crop_of_a_photo(photo):
     plain, found = (_eager(photo, 32, x, 40) for x in (PLAIN, settings))
     inverted = (found == 255 - plain).all((1, 2, 3))
     equalized = [
-        np.array_equal(one, randaugment.equalize(tf.constant(two)))
+        np.array_equal(one, image_ops.equalize(tf.constant(two)))
         for one, two in zip(found, plain, strict=True)
     ]
     assert inverted.any()
