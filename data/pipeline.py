@@ -69,8 +69,14 @@ def training_batches(
     epoch, offset = divmod(start_example, per_epoch)
     dataset = tf.data.Dataset.counter(tf.constant(epoch, tf.int64))
     dataset = dataset.flat_map(lambda epoch: _epoch(stream, epoch, share))
-    dataset = dataset.skip(offset)
-    dataset = dataset.map(
+    return augmented_batches(stream, dataset.skip(offset), batch_size)
+
+
+def augmented_batches(
+    stream: TrainingInput, ordered: tf.data.Dataset, batch_size: int
+) -> tf.data.Dataset:
+    """Batches of (path, position, record, copy, epoch), decoded and with noise."""
+    dataset = ordered.map(
         lambda *raw: _training_example(stream, *raw),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
@@ -126,17 +132,21 @@ def _epoch(stream: TrainingInput, epoch, share: HostShare) -> tf.data.Dataset:
     if len(stream.examples.files) > 1:
         ranks = tf.random.stateless_uniform([len(stream.examples.files)], order)
         paths = tf.gather(paths, tf.argsort(ranks))
-    dataset = tf.data.Dataset.from_tensor_slices(paths).flat_map(_numbered_records)
-    if stream.pseudo_labeled:
-        dataset = dataset.flat_map(_copies)
-    else:
-        dataset = dataset.map(lambda *record: (*record, tf.constant(0, tf.int64)))
+    dataset = tf.data.Dataset.from_tensor_slices(paths)
+    dataset = dataset.flat_map(lambda path: copied_records(stream, path))
     if share.count > 1:
         dataset = dataset.shard(share.count, share.index)
     shuffle_seed = stream.seed * 1_000_003 + epoch + 1  # (0, 0) would be random.
     buffer = min(SHUFFLE_BUFFER, max(stream.examples.num_examples, 1))
     dataset = dataset.shuffle(buffer, seed=shuffle_seed)
     return dataset.map(lambda *record: (*record, epoch))
+
+
+def copied_records(stream: TrainingInput, path) -> tf.data.Dataset:
+    """(path, position, record, copy) of one file, in the file's order."""
+    if stream.pseudo_labeled:
+        return _numbered_records(path).flat_map(_copies)
+    return _numbered_records(path).map(lambda *record: (*record, tf.constant(0, tf.int64)))
 
 
 def _numbered_records(path) -> tf.data.Dataset:

@@ -17,7 +17,7 @@ import keras
 import orbit
 import tensorflow as tf
 
-from data import pipeline
+from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import RecordSet
 from efficientnet import noise_key
@@ -72,10 +72,17 @@ class TrainingJob:
 
 
 class NoisyStudentTrainer(orbit.AbstractTrainer):
-    """The inner loop: `train` runs a number of steps on the strategy's devices."""
+    """The inner loop: `train` runs a number of steps on the strategy's devices.
 
-    def __init__(self, job: TrainingJob, strategy: tf.distribute.Strategy):
-        self._job, self._strategy = job, strategy
+    Args:
+        job: What to train on what.
+        strategy: Where to compute.
+        data_service: Dispatcher of the workers that make the batches; empty:
+            they are made in this process.
+    """
+
+    def __init__(self, job: TrainingJob, strategy, data_service: str = ""):
+        self._job, self._strategy, self._data_service = job, strategy, data_service
         self.schedule = optimizer.schedule_for(job.training, job.labeled.num_examples)
         self.model = job.model.build(job.labeled.num_classes, seed=job.seed)
         self.optimizer = optimizer.RMSProp(self.schedule)
@@ -197,12 +204,12 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
 
             def batches(examples, global_batch, pseudo_labeled):
                 per_replica = context.get_per_replica_batch_size(global_batch)
-                return pipeline.training_batches(
-                    self._stream(examples, pseudo_labeled),
-                    per_replica,
-                    start_example=start_step * per_replica * replicas,
-                    share=share,
-                )
+                stream = self._stream(examples, pseudo_labeled)
+                start_example = start_step * per_replica * replicas
+                place = (stream, per_replica, start_example, share)
+                if self._data_service:
+                    return service.training_batches(self._data_service, *place)
+                return pipeline.training_batches(*place)
 
             job = self._job
             streams = {"labeled": batches(job.labeled, job.training.batch_size, False)}

@@ -14,7 +14,7 @@ import tempfile
 import orbit
 import tensorflow as tf
 
-from data import files, pipeline
+from data import files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
 from noisy_student import model_files
@@ -28,19 +28,28 @@ CHECKPOINTS, HISTORY = "checkpoints", "history.jsonl"
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions:
-    """How training is run; none of it changes the result."""
+    """How training is run; none of it changes the result.
+
+    But for the data service: with it the order of examples is not repeatable.
+    """
 
     steps_per_loop: int = setting(20, "Steps between two reports, run on the device.")
     checkpoint_interval: int = setting(100, "Steps between two checkpoints.")
     keep_checkpoints: int = setting(3, "Newest checkpoints that are kept.")
+    data_service: str = setting(
+        "",
+        "Dispatcher, grpc://HOST:PORT, whose workers decode and augment training images; "
+        "empty: this process does.",
+    )
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 1:
+        for name in ("steps_per_loop", "checkpoint_interval", "keep_checkpoints"):
+            if getattr(self, name) < 1:
                 raise InputError(
-                    f"`{field.name}`: expected 1 or more; received "
-                    f"{getattr(self, field.name)}."
+                    f"`{name}`: expected 1 or more; received {getattr(self, name)}."
                 )
+        if self.data_service:
+            service_workers.check_address("data_service", self.data_service)
 
 
 def train(
@@ -69,8 +78,7 @@ def train(
     stage = Stage(directory, "train", job.identity())
     if stage.complete and model_files.exists(directory):
         return model_files.load_info(directory)
-    with strategy.scope():
-        trainer = NoisyStudentTrainer(job, strategy)
+    trainer = _trainer(job, strategy, options)
     timing = _run_loop(trainer, job, directory, strategy, options, name)
     info = _save(trainer, job, directory)
     images = {
@@ -78,8 +86,15 @@ def train(
         "pseudo_labeled": job.pseudo_labeled.num_examples if job.pseudo_labeled else 0,
     }
     results = {"steps": job.total_steps, "images": images, **dataclasses.asdict(info)}
-    stage.finish(results=results, timing=timing)
+    stage.finish(results={**results, **_service_record(directory)}, timing=timing)
     return info
+
+
+def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
+    if options.data_service:
+        service_workers.wait_for_workers("data_service", options.data_service)
+    with strategy.scope():
+        return NoisyStudentTrainer(job, strategy, options.data_service)
 
 
 def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
@@ -87,8 +102,7 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
     path = os.path.join(directory, MANIFEST)
     if tf.io.gfile.exists(path) and files.read_json(path)["complete"]:
         return model_files.load_info(directory)
-    with strategy.scope():
-        trainer = NoisyStudentTrainer(job, strategy)
+    trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
     newest = tf.train.latest_checkpoint(os.path.join(directory, CHECKPOINTS))
     if newest:
@@ -139,6 +153,27 @@ def _check(job: TrainingJob, strategy) -> None:
 
 
 def _run_loop(trainer, job, directory, strategy, options, name) -> dict:
+    with contextlib.ExitStack() as stack:
+        watch = None
+        if options.data_service:
+            stack.enter_context(_files_missing_at_workers())
+            watch = stack.enter_context(service_workers.Watch(options.data_service))
+        return _run_watched(trainer, job, directory, strategy, options, name, watch)
+
+
+@contextlib.contextmanager
+def _files_missing_at_workers():
+    try:
+        yield
+    except tf.errors.NotFoundError as error:
+        raise InputError(
+            "`data_service`: expected workers that read the training files by the paths "
+            f"they have here; received: {error.message} Put the files into a shared "
+            "directory or a bucket."
+        ) from error
+
+
+def _run_watched(trainer, job, directory, strategy, options, name, watch) -> dict:
     manager = tf.train.CheckpointManager(
         trainer.checkpoint(),
         os.path.join(directory, CHECKPOINTS),
@@ -168,6 +203,8 @@ def _run_loop(trainer, job, directory, strategy, options, name) -> dict:
         progress.update(step, loss=means["loss"])
         row = {"step": step, **means}
         row["timing"] = {"images_per_second": row.pop("images_per_second")}
+        if watch:
+            row["data_service"] = watch.take(look=step >= job.total_steps)
         with tf.io.gfile.GFile(os.path.join(directory, HISTORY), "a") as history:
             history.write(json.dumps(row) + "\n")
 
@@ -189,6 +226,21 @@ def read_history(directory: str) -> list[dict]:
                 row = json.loads(line)
                 rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]
+
+
+def _service_record(directory: str) -> dict:
+    """What the manifest says of a data service: nothing if none was used."""
+    steps = lost = most = before = 0
+    for row in read_history(directory):
+        if served := row.get("data_service"):
+            steps += row["step"] - before
+            lost += served["lost"]
+            most = max(most, served["workers"])
+        before = row["step"]
+    if not steps:
+        return {}
+    record = {"steps": steps, "most_workers": most, "workers_lost": lost}
+    return {"data_service": record}
 
 
 @contextlib.contextmanager

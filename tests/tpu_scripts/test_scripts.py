@@ -16,6 +16,7 @@ SCRIPTS = (
     "label",
     "balance",
     "convert_checkpoint",
+    "data_service",
     "iterate",
     "evaluate",
     "export",
