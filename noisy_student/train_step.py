@@ -9,6 +9,7 @@ A step sees labeled and pseudo-labeled images in one batch (paper §2, published
     loss = L + unlabeled_ratio · U + weight_decay · Σ ½‖v‖²
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -19,7 +20,7 @@ import tensorflow as tf
 
 from data import pipeline
 from data.augmentation import Augmentation
-from data.records import RecordSet
+from data.records import BadRecord, RecordSet
 from efficientnet import noise_key
 from noisy_student import ema, losses, optimizer
 from noisy_student.config import ModelConfig, TrainingConfig
@@ -57,6 +58,11 @@ class TrainingJob:
     def images_per_step(self) -> int:
         return self.training.batch_size + self.pseudo_batch_size
 
+    @property
+    def skipped(self) -> tuple[BadRecord, ...]:
+        pseudo_labeled = self.pseudo_labeled.skipped if self.pseudo_labeled else ()
+        return self.labeled.skipped + pseudo_labeled
+
     def identity(self) -> dict:
         return {
             "labeled_data": self.labeled.fingerprint(),
@@ -86,6 +92,8 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._decayed = losses.decayed_variables(self.model)
         self._sums = _Sums(self._metric_names())
         self._iterator = None
+        # What this process reads: stream, examples a step, share of the input.
+        self._reads = []
 
     @property
     def step(self) -> tf.Variable:
@@ -111,9 +119,14 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         Also the last step's `learning_rate`, and `images_per_second`.
         """
         began = time.monotonic()
+        step = int(self.step.numpy())
         if self._iterator is None:  # Only now is the restored step known.
-            self._iterator = iter(self._batches(int(self.step.numpy())))
-        self._loop(self._iterator, num_steps)
+            self._iterator = iter(self._batches(step))
+        with contextlib.ExitStack() as explained:
+            for stream, per_step, share in self._reads:
+                part = step * per_step, int(num_steps) * per_step
+                explained.enter_context(pipeline.explained_training(stream, *part, share))
+            self._loop(self._iterator, num_steps)
         means = {key: value / int(num_steps) for key, value in self._sums.take().items()}
         means["learning_rate"] = float(self.schedule(self.step.numpy() - 1))
         images = int(num_steps) * self._job.images_per_step
@@ -197,8 +210,10 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
 
             def batches(examples, global_batch, pseudo_labeled):
                 per_replica = context.get_per_replica_batch_size(global_batch)
+                stream = self._stream(examples, pseudo_labeled)
+                self._reads.append((stream, per_replica * replicas, share))
                 return pipeline.training_batches(
-                    self._stream(examples, pseudo_labeled),
+                    stream,
                     per_replica,
                     start_example=start_step * per_replica * replicas,
                     share=share,

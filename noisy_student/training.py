@@ -14,7 +14,7 @@ import tempfile
 import orbit
 import tensorflow as tf
 
-from data import files, pipeline
+from data import bad_records, files, pipeline
 from data.errors import InputError
 from data.settings import setting
 from noisy_student import model_files
@@ -73,9 +73,10 @@ def train(
         trainer = NoisyStudentTrainer(job, strategy)
     timing = _run_loop(trainer, job, directory, strategy, options, name)
     info = _save(trainer, job, directory)
-    stage.finish(
-        results={"steps": job.total_steps, **dataclasses.asdict(info)}, timing=timing
-    )
+    results = {"steps": job.total_steps, **dataclasses.asdict(info)}
+    results["skipped_records"] = bad_records.report(job.skipped)
+    bad_records.print_note(results["skipped_records"])
+    stage.finish(results=results, timing=timing)
     return info
 
 

@@ -136,6 +136,25 @@ def test_bad_input_ends_with_one_message_and_no_traceback(tmp_path):
     assert not os.path.exists(tmp_path / "run")
 
 
+def test_a_bad_record_ends_with_one_message_or_is_skipped(finished_run, prepared, spoilt):
+    directory = os.path.dirname(spoilt(prepared.test, "spoilt").files[0])
+    model = f"--model={finished_run[0]}/generation_0/teacher"
+    data = f"--data=tfrecord:{directory}"
+    printed = run_script("evaluate", model, data, expect=1)
+    assert "Error: Bad record in" in printed
+    assert "record 1 ('" in printed
+    assert "`image/encoded`: expected a JPEG" in printed
+    assert "Traceback" not in printed
+    printed = run_script("evaluate", model, data, "--skip_bad_records")
+    assert "1 bad record(s) skipped, such as test-00000" in printed
+    assert "top-1" in printed
+
+
+@pytest.mark.parametrize("name", ["train", "label", "balance", "evaluate", "iterate"])
+def test_bad_records_can_be_skipped_in_every_script_that_reads_them(name):
+    assert "--[no]skip_bad_records: " in run_script(name, "--helpshort", expect=1)
+
+
 def test_flags_reach_the_configuration(finished_run, tmp_path):
     """A work_dir of the tiny configuration accepts the flags that make it so."""
     prefixed = [
