@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from noisy_student import model_files
 
@@ -20,6 +21,7 @@ SCRIPTS = (
     "evaluate",
     "export",
     "predict",
+    "show_augmentations",
 )
 # What makes the digits recipe the tiny configuration of conftest.
 DATA = ("--labels_per_class=2", "--num_shards=3")
@@ -117,6 +119,17 @@ def test_predict_labels_a_folder(tmp_path, finished_run):
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [f"deeper/{i:06d}.png" for i in range(3)]
     assert all(row["class_name"] in "0123456789" for row in rows)
+
+
+def test_the_noise_is_drawn_as_a_picture(tmp_path):
+    path = f"{tmp_path}/sheet.png"
+    flags = ("--images=2", "--magnitude=9", "--randaugment_mode=corrected")
+    printed = run_script("show_augmentations", "--data=digits", *flags, f"--output={path}")
+    assert "21 rows of 2 images" in printed
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    printed = run_script("show_augmentations", "--image_size=4", expect=1)
+    assert "`image_size`: expected 8 pixels or more" in printed
 
 
 def test_helpshort_has_a_line_for_every_setting():
