@@ -12,14 +12,17 @@ Evaluation batches are dicts:
     image float32 `[B, S, S, 3]`, label int32 `[B]` (-1 unknown), id `[B]`.
 """
 
+import contextlib
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import records
+from data import bad_records, records
 from data.errors import InputError
-from data.records import RecordSet
+from data.records import BadRecord, RecordSet
 
 SHUFFLE_BUFFER = 16384  # Records, as in the published code.
 
@@ -64,12 +67,13 @@ def training_batches(
         batch_size: Examples in a batch of this pipeline.
         start_example: How many examples of this host's stream to pass over.
         share: Which part of the records is this host's.
+
+    Raises:
+        InputError: This host has no example. While batches are read: TensorFlow's
+            errors, see `explained_training`.
     """
-    per_epoch = _examples_of_host(stream.examples, share)
-    epoch, offset = divmod(start_example, per_epoch)
-    dataset = tf.data.Dataset.counter(tf.constant(epoch, tf.int64))
-    dataset = dataset.flat_map(lambda epoch: _epoch(stream, epoch, share))
-    return augmented_batches(stream, dataset.skip(offset), batch_size)
+    ordered = _undecoded(stream, start_example, share)
+    return augmented_batches(stream, ordered, batch_size)
 
 
 def augmented_batches(
@@ -85,12 +89,63 @@ def augmented_batches(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
+@contextlib.contextmanager
+def explained_training(
+    stream: TrainingInput, start_example: int, count: int, share: HostShare = HostShare()
+):
+    """Makes errors of `training_batches` an `InputError` that names the record.
+
+    Args:
+        stream: What is read.
+        start_example: The first example of this host's stream that is read here.
+        count: How many are read here at most.
+        share: Which part of the records is this host's.
+    """
+    contract = bad_records.contract_of(
+        stream.examples, "pseudo_labeled" if stream.pseudo_labeled else "labeled"
+    )
+
+    def find():
+        raw = _undecoded(stream, start_example, share).take(count)
+        try:
+            for path, position, serialized, *_ in raw.as_numpy_iterator():
+                bad = bad_records.check(path.decode(), int(position), serialized, contract)
+                if bad:
+                    return bad
+        except tf.errors.FailedPreconditionError as error:
+            raise _other_number(stream.examples, error) from error
+        except bad_records.PIPELINE_ERRORS:  # Not even the reading works.
+            examples = stream.examples
+            return bad_records.find_first(
+                examples.files, contract, examples.skipped, decode=False
+            )
+        return None
+
+    with bad_records.explained(find):
+        yield
+
+
 def evaluation_batches(
-    paths, image_size: int, crop: str, batch_size: int, label_offset: int = 0
+    paths,
+    image_size: int,
+    crop: str,
+    batch_size: int,
+    label_offset: int = 0,
+    num_classes: int | None = None,
+    skipped: Sequence[BadRecord] = (),
 ) -> tf.data.Dataset:
     """Every record of the files once, in order, without noise.
 
     The last batch may be smaller.
+
+    Args:
+        paths: The files.
+        image_size: Side of the images in pixels.
+        crop: One of `data.augmentation.CROPS`.
+        batch_size: Examples in a batch.
+        label_offset: Subtracted from known labels.
+        num_classes: Where labels count: every record has one, below this number.
+        skipped: Records to pass over.
     """
 
     def parse(path, position, serialized):
@@ -102,23 +157,65 @@ def evaluation_batches(
                 records.TRUE_LABEL: tf.io.FixedLenFeature([], tf.int64, -1),
             },
         )
-        label = features[records.TRUE_LABEL]
+        stored = features[records.TRUE_LABEL]
+        label = tf.where(stored < 0, stored, stored - label_offset)
+        if num_classes is not None:
+            label = _checked_label(label, num_classes)
         return {
             "image": aug.clean(features[records.IMAGE], image_size, crop),
-            "label": tf.cast(tf.where(label < 0, label, label - label_offset), tf.int32),
+            "label": tf.cast(label, tf.int32),
             "id": _record_id(features[records.ID], path, position),
         }
 
-    dataset = tf.data.Dataset.from_tensor_slices(list(paths)).flat_map(_numbered_records)
+    read = functools.partial(_numbered_records, skipped=skipped)
+    dataset = tf.data.Dataset.from_tensor_slices(list(paths)).flat_map(read)
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
+def explained_evaluation(examples: RecordSet, kind: str, paths=None):
+    """Makes errors of `evaluation_batches` an `InputError` that names the record.
+
+    Args:
+        examples: The set that is read.
+        kind: `labeled` or `unlabeled`, see `data.bad_records`.
+        paths: Those of its files that are read here; all if not given.
+    """
+    contract = bad_records.contract_of(examples, kind)
+    return bad_records.explained(
+        lambda: bad_records.find_first(paths or examples.files, contract, examples.skipped)
+    )
+
+
+def _undecoded(stream: TrainingInput, start_example: int, share) -> tf.data.Dataset:
+    """What `_epoch` yields, from `start_example` of this host's stream on."""
+    per_epoch = _examples_of_host(stream.examples, share)
+    epoch, offset = divmod(start_example, per_epoch)
+    dataset = tf.data.Dataset.counter(tf.constant(epoch, tf.int64))
+    dataset = dataset.flat_map(lambda epoch: _epoch(stream, epoch, share))
+    return dataset.skip(offset)
+
+
 def _examples_of_host(examples: RecordSet, share: HostShare) -> int:
-    if share.count == 1:
-        return examples.num_examples
     # Every share-th record of the whole set, see `_epoch`.
-    return len(range(share.index, examples.num_examples, share.count))
+    count = len(range(share.index, examples.num_examples, share.count))
+    if not count:
+        raise InputError(
+            f"Host {share.index} of {share.count}: expected at least one of the examples "
+            f"of {examples.files[:1]}; received none of {examples.num_examples}. Use fewer "
+            "hosts (workers), or more data."
+        )
+    return count
+
+
+def _other_number(examples: RecordSet, error) -> InputError:
+    reason = error.message.split("}} ")[-1].split(" [Op:")[0]
+    return InputError(
+        f"{examples.files[:1]} and the other {len(examples.files) - 1} files of the set: "
+        f"expected the {examples.num_examples} examples on record; received another "
+        f"number ({reason}) The files were changed: delete them and rerun the stage that "
+        "made them."
+    )
 
 
 def _epoch(stream: TrainingInput, epoch, share: HostShare) -> tf.data.Dataset:
@@ -136,6 +233,9 @@ def _epoch(stream: TrainingInput, epoch, share: HostShare) -> tf.data.Dataset:
     dataset = dataset.flat_map(lambda path: copied_records(stream, path))
     if share.count > 1:
         dataset = dataset.shard(share.count, share.index)
+    # Any other number would shift what a resumed run sees, and none would hang.
+    per_epoch = _examples_of_host(stream.examples, share)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(per_epoch))
     shuffle_seed = stream.seed * 1_000_003 + epoch + 1  # (0, 0) would be random.
     buffer = min(SHUFFLE_BUFFER, max(stream.examples.num_examples, 1))
     dataset = dataset.shuffle(buffer, seed=shuffle_seed)
@@ -144,14 +244,29 @@ def _epoch(stream: TrainingInput, epoch, share: HostShare) -> tf.data.Dataset:
 
 def copied_records(stream: TrainingInput, path) -> tf.data.Dataset:
     """(path, position, record, copy) of one file, in the file's order."""
+    dataset = _numbered_records(path, stream.examples.skipped)
     if stream.pseudo_labeled:
-        return _numbered_records(path).flat_map(_copies)
-    return _numbered_records(path).map(lambda *record: (*record, tf.constant(0, tf.int64)))
+        return dataset.flat_map(_copies)
+    return dataset.map(lambda *record: (*record, tf.constant(0, tf.int64)))
 
 
-def _numbered_records(path) -> tf.data.Dataset:
+def _numbered_records(path, skipped: Sequence[BadRecord] = ()) -> tf.data.Dataset:
+    """(path, position, record) of a file, without the records to skip.
+
+    These are told by position, so that they go before anything is counted,
+    shuffled or divided: the stream is that of files which never held them.
+    """
     dataset = tf.data.TFRecordDataset(path, buffer_size=8 << 20)
-    return dataset.enumerate().map(lambda position, record: (path, position, record))
+    if not skipped:
+        return dataset.enumerate().map(lambda position, record: (path, position, record))
+    here = tf.equal(tf.constant([bad.file for bad in skipped]), path)
+    positions = tf.constant([bad.position for bad in skipped], tf.int64)
+    to_the_end = tf.constant([bad.rest_of_file for bad in skipped])
+    end = tf.reduce_min(tf.where(here & to_the_end, positions, tf.int64.max))
+    gone = tf.boolean_mask(positions, here)
+    dataset = dataset.take(end).enumerate()
+    dataset = dataset.filter(lambda position, _: tf.reduce_all(position != gone))
+    return dataset.map(lambda position, record: (path, position, record))
 
 
 def _copies(path, position, serialized) -> tf.data.Dataset:
@@ -187,14 +302,22 @@ def _training_example(stream: TrainingInput, path, position, serialized, copy, e
     image = aug.augmented(
         features[records.IMAGE], stream.image_size, stream.augmentation, seed
     )
+    num_classes = stream.examples.num_classes
     if stream.pseudo_labeled:
         return {
             "image": image,
-            "label": tf.cast(features[records.LABEL], tf.int32),
+            "label": _checked_label(features[records.LABEL], num_classes),
             "probabilities": features[records.PROBABILITIES],
         }
     label = features[records.TRUE_LABEL] - stream.examples.label_offset
-    return {"image": image, "label": tf.cast(label, tf.int32)}
+    return {"image": image, "label": _checked_label(label, num_classes)}
+
+
+def _checked_label(label, num_classes: int) -> tf.Tensor:
+    """The label as int32; one outside the classes is an error, not a silent loss."""
+    # A look-up costs next to nothing, an assertion 18 microseconds a record.
+    with tf.device("/CPU:0"):  # On a GPU it would return 0.
+        return tf.gather(tf.range(num_classes), label)
 
 
 def _record_id(stored, path, position):

@@ -13,6 +13,7 @@ Features (all kinds keep the image's original JPEG or PNG bytes):
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -47,16 +48,51 @@ class Record:
 
 
 @dataclasses.dataclass(frozen=True)
+class BadRecord:
+    """A record that cannot be used.
+
+    Attributes:
+        file: Its shard.
+        position: Its place in it, from 0.
+        id: `image/id`, or empty.
+        problem: What was expected and what came.
+        remedy: What to do, without a full stop.
+        rest_of_file: Nothing from here on can be read.
+    """
+
+    file: str
+    position: int
+    id: str
+    problem: str
+    remedy: str
+    rest_of_file: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where in its file it is, and its id."""
+        end = " and all after it" if self.rest_of_file else ""
+        id_ = f" ({self.id!r})" if self.id else ""
+        return f"record {self.position}{id_}{end}"
+
+    @property
+    def name(self) -> str:
+        id_ = f" ({self.id!r})" if self.id else ""
+        end = " to the end" if self.rest_of_file else ""
+        return f"{os.path.basename(self.file)}:{self.position}{id_}{end}"
+
+
+@dataclasses.dataclass(frozen=True)
 class RecordSet:
     """Shards on disk that belong together.
 
     Attributes:
         files: Shard paths, sorted.
-        num_examples: Examples of one pass, copies counted.
+        num_examples: Examples of one pass, copies counted, skipped ones not.
         class_names: Names by label.
         label_offset: Subtracted from stored labels (1 for the usual ImageNet
             files, whose labels start at 1).
         truth_known: Whether stored labels, if any, are of these classes.
+        skipped: Bad records, which every reader passes over.
     """
 
     files: tuple[str, ...]
@@ -64,6 +100,7 @@ class RecordSet:
     class_names: tuple[str, ...]
     label_offset: int = 0
     truth_known: bool = True
+    skipped: tuple[BadRecord, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -72,7 +109,8 @@ class RecordSet:
     def fingerprint(self) -> str:
         """Tells this set's content from another's without reading all of it.
 
-        A digest of names, sizes and the first and last 64 KiB of the files.
+        A digest of names, sizes and the first and last 64 KiB of the files, and of
+        the places of skipped records.
         """
         digest = hashlib.sha256()
         for path in self.files:
@@ -82,6 +120,9 @@ class RecordSet:
                 digest.update(file.read(_FINGERPRINT_BYTES))
                 file.seek(max(0, size - _FINGERPRINT_BYTES))
                 digest.update(file.read(_FINGERPRINT_BYTES))
+        for bad in self.skipped:
+            place = f"{os.path.basename(bad.file)}:{bad.position}:{bad.rest_of_file};"
+            digest.update(place.encode())
         return digest.hexdigest()[:16]
 
 
@@ -109,17 +150,19 @@ def write_shard(path: str, examples: Iterable[dict]) -> int:
 
 def read_shard(path: str) -> Iterator[tf.train.Example]:
     """The examples of a shard, parsed; errors name the file."""
-    count = 0
-    try:
-        for serialized in tf.data.TFRecordDataset(path):
-            yield tf.train.Example.FromString(serialized.numpy())
-            count += 1
-    except (tf.errors.DataLossError, tf.errors.NotFoundError, DecodeError) as error:
-        reason = getattr(error, "message", None) or "a record is no tf.train.Example."
-        raise InputError(
-            f"Unreadable TFRecord file {path} after {count} records: {reason} "
-            "Write the file again (delete it and rerun the stage that made it)."
-        ) from error
+    return (example for _, example in numbered_examples(path))
+
+
+def numbered_examples(
+    path: str, skipped: Iterable[BadRecord] = ()
+) -> Iterator[tuple[int, tf.train.Example]]:
+    """Position and example of the records of a shard that are not skipped."""
+    here = [bad for bad in skipped if bad.file == path]
+    gone = {bad.position for bad in here}
+    end = min((bad.position for bad in here if bad.rest_of_file), default=None)
+    for position, serialized in enumerate(itertools.islice(_serialized(path), end)):
+        if position not in gone:
+            yield position, _parsed(path, position, serialized)
 
 
 def example_id(example: tf.train.Example, path: str, position: int) -> str:
@@ -157,6 +200,33 @@ def missing_shards(paths: Iterable[str]) -> list[str]:
         for index in range(int(total))
     }
     return sorted(promised - there)
+
+
+def _serialized(path: str) -> Iterator[bytes]:
+    """The records of a shard as they are; errors name the file."""
+    count = 0
+    try:
+        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
+            yield serialized
+            count += 1
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise _unreadable(path, count, error.message) from error
+
+
+def _parsed(path: str, position: int, serialized: bytes) -> tf.train.Example:
+    try:
+        return tf.train.Example.FromString(serialized)
+    except DecodeError as error:
+        reason = "the next record is no tf.train.Example."
+        raise _unreadable(path, position, reason) from error
+
+
+def _unreadable(path: str, count: int, reason: str) -> InputError:
+    return InputError(
+        f"Unreadable TFRecord file {path} after {count} records: {reason} Write the file "
+        "again (delete it and rerun the stage that made it), or pass --skip_bad_records "
+        "to go on without what cannot be read."
+    )
 
 
 def _serialize(features: dict) -> bytes:

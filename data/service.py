@@ -116,5 +116,14 @@ def _piece(stream: TrainingInput, unit) -> tf.data.Dataset:
 
 def _absolute(examples: RecordSet) -> RecordSet:
     """The same files by names that hold in a worker's current directory too."""
-    paths = [os.path.abspath(p) if files.is_local(p) else p for p in examples.files]
-    return dataclasses.replace(examples, files=tuple(paths))
+
+    def absolute(path):
+        return os.path.abspath(path) if files.is_local(path) else path
+
+    return dataclasses.replace(
+        examples,
+        files=tuple(map(absolute, examples.files)),
+        skipped=tuple(
+            dataclasses.replace(bad, file=absolute(bad.file)) for bad in examples.skipped
+        ),
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from data import files, records
+from data.bad_records import without_bad
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student.config import SelectionConfig
@@ -88,10 +89,10 @@ def balance(
     return load_balanced(directory)
 
 
-def load_balanced(directory: str) -> RecordSet:
+def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
     """The pseudo-labeled set that `balance` wrote; empty shards are left out."""
     manifest = read_manifest(directory)
-    return RecordSet(
+    examples = RecordSet(
         files=tuple(
             os.path.join(directory, name)
             for name, facts in sorted(manifest["shards"].items())
@@ -100,13 +101,15 @@ def load_balanced(directory: str) -> RecordSet:
         num_examples=manifest["results"]["examples"],
         class_names=tuple(manifest["identity"]["class_names"]),
     )
+    return without_bad(examples, "pseudo_labeled") if skip_bad_records else examples
 
 
 def _check_same_images(unlabeled, predictions, identity) -> None:
     if identity["unlabeled_data"] != unlabeled.fingerprint():
         raise InputError(
             f"{predictions}: expected predictions for these unlabeled images; they were "
-            "made for others. Pass the --unlabeled_data that was labeled."
+            "made for others. Pass the --unlabeled_data that was labeled, and "
+            "--skip_bad_records as it was then."
         )
 
 
@@ -176,7 +179,8 @@ class _ShardWriter:
         predictions_path = os.path.join(self.predictions, name)
         copies = _copies_by_id(predictions_path, self.chosen, self.seed)
         tally = _Tally(self.unlabeled)
-        examples = _join(images_path, predictions_path, copies, tally)
+        skipped = self.unlabeled.skipped
+        examples = _join(images_path, predictions_path, copies, tally, skipped)
         count = records.write_shard(self.stage.path(name), examples)
         self.stage.finish_shard(name, count, **tally.counts())
 
@@ -220,14 +224,14 @@ class _Tally:
         return values
 
 
-def _join(images_path, predictions_path, copies, tally):
+def _join(images_path, predictions_path, copies, tally, skipped=()):
     """Features of the kept images, joined with their predictions by id."""
     predicted = {}
-    for position, example in enumerate(records.read_shard(predictions_path)):
+    for position, example in records.numbered_examples(predictions_path):
         id_ = records.example_id(example, predictions_path, position).encode()
         if id_ in copies:
             predicted[id_] = example.features.feature
-    for position, example in enumerate(records.read_shard(images_path)):
+    for position, example in records.numbered_examples(images_path, skipped):
         id_ = records.example_id(example, images_path, position).encode()
         if id_ not in copies:
             continue

@@ -34,6 +34,9 @@ class DataConfig:
         0, "Subtracted from labels in TFRecord files (1 for the usual ImageNet files)."
     )
     num_shards: int = setting(0, "Shards a set is written to; 0: one per 5,000 images.")
+    skip_bad_records: bool = setting(
+        False, "Look through TFRecord files first and leave bad records out, counted."
+    )
 
 
 PRECISIONS = ("float32", "mixed_bfloat16")

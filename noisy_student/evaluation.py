@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import files, pipeline
+from data import bad_records, files, pipeline
 from data.records import RecordSet
 from noisy_student import model_files
 from noisy_student.inference import Predictor
@@ -30,7 +30,7 @@ def evaluate(
         name: For the progress line.
 
     Returns:
-        By set: `top_1`, `top_5`, `cross_entropy`, `images`, and
+        By set: `top_1`, `top_5`, `cross_entropy`, `images`, `skipped_records`, and
         `per_class_accuracy` (None for a class without images).
     """
     info = model_files.load_info(model)
@@ -63,21 +63,24 @@ def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
         info.crop,
         predictor.batch_size,
         examples.label_offset,
+        len(info.class_names),
+        examples.skipped,
     )
     classes = len(info.class_names)
     right, seen = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     in_top_5, cross_entropy = 0, 0.0
     progress = Progress(name, examples.num_examples)
-    for batch in predictor.over(batches):
-        labels, probabilities = batch["label"], batch["probabilities"]
-        of_label = probabilities[np.arange(len(labels)), labels]
-        # Rank by how many classes are more probable: ties count for the label.
-        rank = (probabilities > of_label[:, None]).sum(-1)
-        np.add.at(seen, labels, 1)
-        np.add.at(right, labels[probabilities.argmax(-1) == labels], 1)
-        in_top_5 += int((rank < 5).sum())
-        cross_entropy -= float(np.log(np.maximum(of_label, 1e-12)).sum())
-        progress.update(int(seen.sum()))
+    with pipeline.explained_evaluation(examples, "labeled"):
+        for batch in predictor.over(batches):
+            labels, probabilities = batch["label"], batch["probabilities"]
+            of_label = probabilities[np.arange(len(labels)), labels]
+            # Rank by how many classes are more probable: ties count for the label.
+            rank = (probabilities > of_label[:, None]).sum(-1)
+            np.add.at(seen, labels, 1)
+            np.add.at(right, labels[probabilities.argmax(-1) == labels], 1)
+            in_top_5 += int((rank < 5).sum())
+            cross_entropy -= float(np.log(np.maximum(of_label, 1e-12)).sum())
+            progress.update(int(seen.sum()))
     count = int(seen.sum())
     result = {
         "images": count,
@@ -87,6 +90,8 @@ def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
         "per_class_accuracy": [
             r / s if s else None for r, s in zip(right.tolist(), seen.tolist(), strict=True)
         ],
+        "skipped_records": bad_records.report(examples.skipped),
     }
     progress.finish(f"top-1 {result['top_1']:.4f}")
+    bad_records.print_note(result["skipped_records"])
     return result

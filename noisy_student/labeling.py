@@ -10,7 +10,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import pipeline, records
+from data import bad_records, pipeline, records
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import model_files
@@ -61,7 +61,9 @@ def label(
             rows = _predict_shard(predictor, path, unlabeled, info, progress, done)
             done += _write_predictions(stage, shard, rows)["records"]
     summary = _summarize([stage.finished_shard(shard) for shard in shards])
+    summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
+    bad_records.print_note(summary["skipped_records"])
     stage.finish(list(shards), summary, timing)
     return directory
 
@@ -85,14 +87,16 @@ def _predict_shard(predictor, path, unlabeled, info, progress, start) -> dict:
         info.crop,
         predictor.batch_size,
         unlabeled.label_offset,
+        skipped=unlabeled.skipped,
     )
     columns = {"id": [], "probabilities": [], "truth": []}
-    for batch in predictor.over(batches):
-        columns["id"].append(batch["id"])
-        columns["probabilities"].append(batch["probabilities"])
-        columns["truth"].append(batch["label"])
-        start += len(batch["id"])
-        progress.update(start)
+    with pipeline.explained_evaluation(unlabeled, "unlabeled", [path]):
+        for batch in predictor.over(batches):
+            columns["id"].append(batch["id"])
+            columns["probabilities"].append(batch["probabilities"])
+            columns["truth"].append(batch["label"])
+            start += len(batch["id"])
+            progress.update(start)
     if not columns["id"]:
         empty = np.zeros((0, len(info.class_names)), np.float32)
         columns = {"id": [[]], "probabilities": [empty], "truth": [[]]}

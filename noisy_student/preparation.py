@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from data import files, images, records, sources
+from data import bad_records, files, images, records, sources
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student.config import DataConfig
@@ -60,14 +60,20 @@ def prepare(config: DataConfig, directory: str, seed: int) -> PreparedData:
         name: _prepare_set(name, part, config, directory, seed)
         for name, part in parts.items()
     }
-    _write_bad_files(directory, list(parts))
+    _write_bad_files(directory, parts)
     return PreparedData(
         sets["labeled"], sets["unlabeled"], sets.get("validation"), sets["test"]
     )
 
 
 def prepare_set(
-    dataset: str, directory: str, *, class_names=None, label_offset=0, labeled=True
+    dataset: str,
+    directory: str,
+    *,
+    class_names=None,
+    label_offset=0,
+    labeled=True,
+    skip_bad_records=False,
 ) -> RecordSet:
     """One data set as records, for scripts that take just one.
 
@@ -77,16 +83,21 @@ def prepare_set(
         class_names: Names by label, where another set settled them.
         label_offset: Subtracted from labels in TFRecord files.
         labeled: Whether labels are needed.
+        skip_bad_records: Leave bad records of TFRecord files out.
     """
     source = sources.open_source(
-        dataset, class_names=class_names, label_offset=label_offset, labeled=labeled
+        dataset,
+        class_names=class_names,
+        label_offset=label_offset,
+        labeled=labeled,
+        skip_bad_records=skip_bad_records,
     )
     if labeled:
         check_labels("data", dataset, source, len(source.class_names or ()))
     part = whole(dataset, source, labeled)
     name = "labeled" if labeled else "unlabeled"
     record_set = _prepare_set(name, part, DataConfig(), directory, seed=0)
-    _write_bad_files(directory, [name])
+    _write_bad_files(directory, {name: part})
     return record_set
 
 
@@ -141,7 +152,9 @@ def _write_shards(stage, name, part, config, seed) -> None:
         stage.abandon()  # Once the files are mended they must be read again.
         raise
     timing = progress.finish(f"{len(bad)} bad files skipped" if bad else "")
-    stage.finish(list(shards), {"images": written, "bad_files": len(bad)}, timing)
+    results = {"images": written, "bad_files": len(bad)}
+    results["skipped_records"] = bad_records.report(part.source.skipped)
+    stage.finish(list(shards), results, timing)
 
 
 def _chunks(name: str, part: Part, num_shards: int, seed: int) -> dict[str, np.ndarray]:
@@ -197,27 +210,31 @@ def _checked(found: Iterator[records.Record], bad: list) -> Iterator[records.Rec
                     bad.append([record.id, str(error), record.label])
 
 
-def _write_bad_files(directory: str, names: list[str]) -> None:
+def _write_bad_files(directory: str, parts: dict[str, Part]) -> None:
     """`bad_files.csv`: set, path and reason of every image that was skipped."""
     manifests = [
         (name, read_manifest(os.path.join(directory, name)))
-        for name in names
+        for name in parts
         # Not there for TFRecord files, which are taken where they lie.
         if tf.io.gfile.exists(os.path.join(directory, name, MANIFEST))
     ]
-    if not manifests:
-        return
     rows = [
         (name, path, reason)
         for name, manifest in manifests
         for facts in manifest["shards"].values()
         for path, reason, _ in facts["bad_files"]
     ]
+    # Several parts can be of one source: its bad records belong to none of them.
+    found = {id(part.source): part for part in reversed(parts.values())}.values()
+    for part in found:
+        rows += [(part.dataset, b.name, b.problem) for b in part.source.skipped]
+    if not manifests and not rows:
+        return
     path = _write_rows(directory, rows)
     if rows:
         _, first, reason = rows[0]
         print(
-            f"{len(rows)} unreadable image file(s) skipped, such as {first} ({reason}); "
+            f"{len(rows)} unreadable image(s) skipped, such as {first} ({reason}); "
             f"see {path}."
         )
 

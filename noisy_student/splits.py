@@ -47,6 +47,7 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
             class_names=names,
             label_offset=config.label_offset,
             labeled=is_labeled,
+            skip_bad_records=config.skip_bad_records,
         )
         if is_labeled:
             check_labels(f"{name}_data", dataset, source, len(names))
@@ -83,7 +84,11 @@ def whole(dataset: str, source: sources.Source, labeled: bool) -> Part:
 
 
 def _open_labeled(config: DataConfig) -> sources.Source:
-    source = sources.open_source(config.labeled_data, label_offset=config.label_offset)
+    source = sources.open_source(
+        config.labeled_data,
+        label_offset=config.label_offset,
+        skip_bad_records=config.skip_bad_records,
+    )
     names = source.class_names or ()
     check_labels("labeled_data", config.labeled_data, source, len(names))
     if len(names) < 2:
@@ -96,16 +101,20 @@ def _open_labeled(config: DataConfig) -> sources.Source:
 
 def check_labels(name: str, dataset: str, source, num_classes: int) -> None:
     """Refuses images without a label and labels without a class."""
-    if (source.labels < 0).any():
+    unknown = np.flatnonzero(source.labels < 0)
+    if len(unknown):
         raise InputError(
             f"`{name}`: expected a label for every image of {dataset!r}; "
-            f"{(source.labels < 0).sum():,} of {len(source):,} have none."
+            f"{len(unknown):,} of {len(source):,} have none. "
+            f"The first is {source.name_of(unknown[0])}."
         )
-    if (source.labels >= num_classes).any():
+    outside = np.flatnonzero(source.labels >= num_classes)
+    if len(outside):
         raise InputError(
             f"`{name}`: expected labels below {num_classes}, the number of classes; "
-            f"{dataset!r} has {source.labels.max()}. Labels that start at 1 need "
-            "--label_offset=1."
+            f"{dataset!r} has {source.labels.max()}. The first one outside is "
+            f"{source.labels[outside[0]]} of {source.name_of(outside[0])}. Labels that "
+            "start at 1 need --label_offset=1; otherwise complete class_names.json."
         )
 
 

@@ -9,6 +9,7 @@ A step sees labeled and pseudo-labeled images in one batch (paper §2, published
     loss = L + unlabeled_ratio · U + weight_decay · Σ ½‖v‖²
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -19,7 +20,7 @@ import tensorflow as tf
 
 from data import pipeline, service
 from data.augmentation import Augmentation
-from data.records import RecordSet
+from data.records import BadRecord, RecordSet
 from efficientnet import noise_key
 from noisy_student import ema, losses, optimizer
 from noisy_student.config import ModelConfig, TrainingConfig
@@ -57,6 +58,11 @@ class TrainingJob:
     def images_per_step(self) -> int:
         return self.training.batch_size + self.pseudo_batch_size
 
+    @property
+    def skipped(self) -> tuple[BadRecord, ...]:
+        pseudo_labeled = self.pseudo_labeled.skipped if self.pseudo_labeled else ()
+        return self.labeled.skipped + pseudo_labeled
+
     def identity(self) -> dict:
         return {
             "labeled_data": self.labeled.fingerprint(),
@@ -93,6 +99,8 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._decayed = losses.decayed_variables(self.model)
         self._sums = _Sums(self._metric_names())
         self._iterator = None
+        # What this process reads: stream, examples a step, share of the input.
+        self._reads = []
 
     @property
     def step(self) -> tf.Variable:
@@ -118,9 +126,16 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         Also the last step's `learning_rate`, and `images_per_second`.
         """
         began = time.monotonic()
+        step = int(self.step.numpy())
         if self._iterator is None:  # Only now is the restored step known.
-            self._iterator = iter(self._batches(int(self.step.numpy())))
-        self._loop(self._iterator, num_steps)
+            self._iterator = iter(self._batches(step))
+        with contextlib.ExitStack() as explained:
+            for stream, per_step, share in self._reads:
+                part = (0, stream.examples.num_examples)
+                if per_step:
+                    part = (step * per_step, int(num_steps) * per_step, share)
+                explained.enter_context(pipeline.explained_training(stream, *part))
+            self._loop(self._iterator, num_steps)
         means = {key: value / int(num_steps) for key, value in self._sums.take().items()}
         means["learning_rate"] = float(self.schedule(self.step.numpy() - 1))
         images = int(num_steps) * self._job.images_per_step
@@ -205,10 +220,13 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             def batches(examples, global_batch, pseudo_labeled):
                 per_replica = context.get_per_replica_batch_size(global_batch)
                 stream = self._stream(examples, pseudo_labeled)
-                start_example = start_step * per_replica * replicas
-                place = (stream, per_replica, start_example, share)
+                per_step = per_replica * replicas
+                place = (stream, per_replica, start_step * per_step, share)
                 if self._data_service:
+                    # Which example comes when is not known: look at all of them.
+                    self._reads.append((stream, None, None))
                     return service.training_batches(self._data_service, *place)
+                self._reads.append((stream, per_step, share))
                 return pipeline.training_batches(*place)
 
             job = self._job

@@ -14,7 +14,7 @@ import tempfile
 import orbit
 import tensorflow as tf
 
-from data import files, pipeline, service_workers
+from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
 from noisy_student import model_files
@@ -86,6 +86,8 @@ def train(
         "pseudo_labeled": job.pseudo_labeled.num_examples if job.pseudo_labeled else 0,
     }
     results = {"steps": job.total_steps, "images": images, **dataclasses.asdict(info)}
+    results["skipped_records"] = bad_records.report(job.skipped)
+    bad_records.print_note(results["skipped_records"])
     stage.finish(results={**results, **_service_record(directory)}, timing=timing)
     return info
 

@@ -2,11 +2,14 @@
 
 import dataclasses
 import os
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
+import tensorflow as tf
 
+from data import records
 from noisy_student import iterate, recipes, strategy
 from noisy_student.config import DataConfig
 
@@ -67,3 +70,22 @@ def digits_data():
         validation_data="digits:validation",
         test_data="digits:test",
     )
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    """A copy of a record set whose second record has no image file."""
+
+    def copy(examples, name):
+        directory = tmp_path / name
+        directory.mkdir()
+        paths = tuple(shutil.copy(path, directory) for path in examples.files)
+        rows = list(records.read_shard(paths[0]))
+        image = rows[1].features.feature[records.IMAGE].bytes_list
+        image.value[:] = [b"not an image"]
+        with tf.io.TFRecordWriter(paths[0]) as writer:
+            for row in rows:
+                writer.write(row.SerializeToString())
+        return dataclasses.replace(examples, files=paths)
+
+    return copy

@@ -21,6 +21,9 @@ _UNLABELED = flags.DEFINE_string(
 _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
 )
+_SKIP_BAD_RECORDS = flags.DEFINE_bool(
+    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+)
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Directory that label wrote.", required=True
 )
@@ -41,6 +44,7 @@ def main():
         os.path.join(_PREDICTIONS.value, "data"),
         class_names=class_names,
         label_offset=_LABEL_OFFSET.value,
+        skip_bad_records=_SKIP_BAD_RECORDS.value,
         labeled=False,
     )
     balance(unlabeled, _PREDICTIONS.value, _OUTPUT_DIR.value, selection, _SEED.value)

@@ -21,6 +21,9 @@ _DATA = flags.DEFINE_string("data", "digits:test", "Labeled data set.")
 _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
 )
+_SKIP_BAD_RECORDS = flags.DEFINE_bool(
+    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
@@ -38,6 +41,7 @@ def main():
             os.path.join(directory, "data"),
             class_names=info.class_names,
             label_offset=_LABEL_OFFSET.value,
+            skip_bad_records=_SKIP_BAD_RECORDS.value,
         )
         result = accuracy_on(predictor, records, info, _DATA.value)
     print(f"top-1 {result['top_1']:.4f}  top-5 {result['top_5']:.4f}")

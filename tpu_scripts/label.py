@@ -23,6 +23,9 @@ _UNLABELED = flags.DEFINE_string(
 _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
 )
+_SKIP_BAD_RECORDS = flags.DEFINE_bool(
+    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", labeling.BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
@@ -40,6 +43,7 @@ def main():
         os.path.join(_OUTPUT_DIR.value, "data"),
         class_names=info.class_names,
         label_offset=_LABEL_OFFSET.value,
+        skip_bad_records=_SKIP_BAD_RECORDS.value,
         labeled=False,
     )
     labeling.label(

@@ -36,6 +36,9 @@ _PSEUDO = flags.DEFINE_string(
 _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
 )
+_SKIP_BAD_RECORDS = flags.DEFINE_bool(
+    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+)
 _GENERATION = flags.DEFINE_integer(
     "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
 )
@@ -76,8 +79,11 @@ def main():
             _LABELED.value,
             os.path.join(output_dir, "data"),
             label_offset=_LABEL_OFFSET.value,
+            skip_bad_records=_SKIP_BAD_RECORDS.value,
         ),
-        pseudo_labeled=load_balanced(_PSEUDO.value) if _PSEUDO.value else None,
+        pseudo_labeled=load_balanced(_PSEUDO.value, _SKIP_BAD_RECORDS.value)
+        if _PSEUDO.value
+        else None,
         model=model,
         training=training,
         augmentation=setting_flags.override(recipe.augmentation),

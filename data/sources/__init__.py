@@ -30,6 +30,7 @@ def open_source(
     class_names: Sequence[str] | None = None,
     label_offset: int = 0,
     labeled: bool = True,
+    skip_bad_records: bool = False,
 ) -> Source:
     """Opens the data set that a string like `folder:photos` names.
 
@@ -40,6 +41,8 @@ def open_source(
         label_offset: Subtracted from labels in TFRecord files.
         labeled: Whether labels are needed. Folders need not be class folders
             otherwise.
+        skip_bad_records: Look for bad records in TFRecord files, images included,
+            and leave them out (`Source.skipped`).
 
     Raises:
         InputError: Unknown form, nothing there, no images, other classes.
@@ -48,7 +51,7 @@ def open_source(
     if kind == "folder" and rest:
         return FolderSource(rest, class_names, labeled)
     if kind == "tfrecord" and rest:
-        source = TFRecordSource(rest, label_offset, class_names)
+        source = TFRecordSource(rest, label_offset, class_names, labeled, skip_bad_records)
     elif kind == "digits":
         source = arrays.digits(rest or "pool")
     elif kind == "idx" and rest:

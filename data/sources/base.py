@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data.records import Record
+from data.records import BadRecord, Record
 
 
 class Source:
@@ -15,11 +15,13 @@ class Source:
         class_names: Names by label, or None where nothing is labeled.
         labels: int64 `[N]`, -1 where unknown.
         sequential: Reading in order is much cheaper than at random.
+        skipped: Bad records that are none of these images.
     """
 
     class_names: tuple[str, ...] | None
     labels: np.ndarray
     sequential = False
+    skipped: tuple[BadRecord, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -30,6 +32,10 @@ class Source:
         digest = hashlib.sha256(indices.tobytes())
         digest.update(self.labels[indices].tobytes())
         return digest.hexdigest()[:16]
+
+    def name_of(self, index: int) -> str:
+        """Where an image is, for messages."""
+        return next(self.read([index])).id
 
     def read(self, indices: Sequence[int]) -> Iterator[Record]:
         """Yields the records at `indices` (ascending if `sequential`).

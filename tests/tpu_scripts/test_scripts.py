@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from noisy_student import model_files
 
@@ -21,6 +22,7 @@ SCRIPTS = (
     "evaluate",
     "export",
     "predict",
+    "show_augmentations",
 )
 # What makes the digits recipe the tiny configuration of conftest.
 DATA = ("--labels_per_class=2", "--num_shards=3")
@@ -126,6 +128,17 @@ def test_predict_labels_a_folder(tmp_path, finished_run):
     assert all(row["class_name"] in "0123456789" for row in rows)
 
 
+def test_the_noise_is_drawn_as_a_picture(tmp_path):
+    path = f"{tmp_path}/sheet.png"
+    flags = ("--images=2", "--magnitude=9", "--randaugment_mode=corrected")
+    printed = run_script("show_augmentations", "--data=digits", *flags, f"--output={path}")
+    assert "21 rows of 2 images" in printed
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    printed = run_script("show_augmentations", "--image_size=4", expect=1)
+    assert "`image_size`: expected 8 pixels or more" in printed
+
+
 def test_helpshort_has_a_line_for_every_setting():
     printed = run_script("iterate", "--helpshort", expect=1)
     for flag in ("labels_per_class", "student_width", "magnitude", "strategy", "seed"):
@@ -141,6 +154,25 @@ def test_bad_input_ends_with_one_message_and_no_traceback(tmp_path):
     assert "Did you mean digits" in printed
     assert "Traceback" not in printed
     assert not os.path.exists(tmp_path / "run")
+
+
+def test_a_bad_record_ends_with_one_message_or_is_skipped(finished_run, prepared, spoilt):
+    directory = os.path.dirname(spoilt(prepared.test, "spoilt").files[0])
+    model = f"--model={finished_run[0]}/generation_0/teacher"
+    data = f"--data=tfrecord:{directory}"
+    printed = run_script("evaluate", model, data, expect=1)
+    assert "Error: Bad record in" in printed
+    assert "record 1 ('" in printed
+    assert "`image/encoded`: expected a JPEG" in printed
+    assert "Traceback" not in printed
+    printed = run_script("evaluate", model, data, "--skip_bad_records")
+    assert "1 bad record(s) skipped, such as test-00000" in printed
+    assert "top-1" in printed
+
+
+@pytest.mark.parametrize("name", ["train", "label", "balance", "evaluate", "iterate"])
+def test_bad_records_can_be_skipped_in_every_script_that_reads_them(name):
+    assert "--[no]skip_bad_records: " in run_script(name, "--helpshort", expect=1)
 
 
 def test_flags_reach_the_configuration(finished_run, tmp_path):
