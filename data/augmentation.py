@@ -57,7 +57,9 @@ def check_crop(crop: str) -> None:
 
 def clean(encoded: tf.Tensor, size: int, crop: str) -> tf.Tensor:
     """The image without noise: float32 `[size, size, 3]`, not clipped."""
-    return clean_pixels(crops.decode(encoded), size, crop)
+    if crop == "pad":
+        return crops.whole_image(crops.decode(encoded), size)
+    return crops.decoded_crop(encoded, size, lambda s: crops.center_window(s, size))
 
 
 def clean_pixels(image: tf.Tensor, size: int, crop: str) -> tf.Tensor:
@@ -82,15 +84,17 @@ def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor
     num_ops = augmentation.num_ops
     uniforms = tf.random.stateless_uniform([num_ops * 4 + 5], seed)
     op_draws = tf.reshape(uniforms[5:], [num_ops, 4])
-    image = crops.decode(encoded)
     if augmentation.crop == "pad":
-        image = _to_uint8(crops.whole_image(image, size))
+        image = _to_uint8(crops.whole_image(crops.decode(encoded), size))
         image = _noise(image, size, augmentation, op_draws, uniforms[3:5])
         image = crops.reflect_pad_crop(image, max(size // 8, 1), uniforms[0:2])
         return _flip(image, augmentation, uniforms[2])
     # A stream of its own: one that the draws above have not begun.
     crop_seed = tf.random.experimental.stateless_fold_in(seed, 1)
-    image = _to_uint8(crops.inception_crop(image, size, crop_seed))
+    image = crops.decoded_crop(
+        encoded, size, lambda sides: crops.inception_window(sides, size, crop_seed)
+    )
+    image = _to_uint8(image)
     image = _flip(image, augmentation, uniforms[2])
     return _noise(image, size, augmentation, op_draws, uniforms[3:5])
 

@@ -1,8 +1,12 @@
 """Decoding and geometry, against the published crops and NumPy."""
 
+import functools
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from data import crops
 
@@ -132,3 +136,44 @@ def test_static_shapes_are_known_inside_a_pipeline(noise_image, encode):
         assert spec.shape.as_list() == [16, 16, 3]
     spec = dataset.map(lambda x: crops.inception_crop(x, 16, [1, 2])).element_spec
     assert spec.shape.as_list() == [16, 16, 3]
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("shape", [(47, 90, 3), (130, 61, 3), (5, 7, 3)])
+@pytest.mark.parametrize("piped", [False, True], ids=["eager", "pipeline"])
+def test_a_part_that_is_decoded_alone_is_that_of_the_whole(
+    noise_image, encode, image_format, shape, piped
+):
+    encoded = encode(noise_image(*shape), image_format)
+    whole = crops.decode(encoded)
+    for seed in range(8):
+        window = functools.partial(crops.inception_window, size=16, seed=[seed, 1])
+        found = _decoded_crop(encoded, window, piped)
+        np.testing.assert_array_equal(found, crops.inception_crop(whole, 16, [seed, 1]))
+    window = functools.partial(crops.center_window, size=16)
+    found = _decoded_crop(encoded, window, piped)
+    np.testing.assert_array_equal(found, crops.center_crop(whole, 16))
+
+
+def _decoded_crop(encoded, window, piped):
+    if not piped:
+        return crops.decoded_crop(tf.constant(encoded), 16, window)
+    dataset = tf.data.Dataset.from_tensors(encoded)
+    return next(iter(dataset.map(lambda file: crops.decoded_crop(file, 16, window))))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_parts_of_every_kind_of_jpeg_are_those_of_the_whole(
+    noise_image, subsampling, progressive
+):
+    file = io.BytesIO()
+    Image.fromarray(noise_image(131, 97, 3)).save(
+        file, "JPEG", subsampling=subsampling, progressive=progressive
+    )
+    encoded = tf.constant(file.getvalue())
+    whole = crops.decode(encoded)
+    for seed in range(10):
+        window = functools.partial(crops.inception_window, size=64, seed=[seed, 2])
+        found = crops.decoded_crop(encoded, 64, window)
+        np.testing.assert_array_equal(found, crops.inception_crop(whole, 64, [seed, 2]))
