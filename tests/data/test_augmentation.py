@@ -67,7 +67,7 @@ def test_photo_crop_becomes_bytes_without_wrapping_around(encode, noise_image, m
     exact = aug.clean(encoded, 24, "inception").numpy()
     assert exact.min() < -1
     assert exact.max() > 256
-    monkeypatch.setattr(crops, "inception_crop", lambda *_: tf.constant(exact))
+    monkeypatch.setattr(crops, "decoded_crop", lambda *_: tf.constant(exact))
     (found,) = _eager(encoded, 24, PLAIN, 1)
     np.testing.assert_array_equal(found, np.clip(exact, 0, 255).astype(np.uint8))
 
