@@ -1,10 +1,10 @@
 """What many tests share: a tiny configuration and one finished run of it."""
 
+import tpu_scripts  # noqa: F401, I001  First: it sets the environment of users' runs.
+
 import dataclasses
 import os
 import shutil
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import pytest
 import tensorflow as tf

@@ -101,7 +101,9 @@ def test_recomputing_under_replicas_with_grouped_statistics(replicas):
     for name in ("gradients", "statistics"):
         kept, recomputed = (replicas[f"block_{remat}_{name}"] for remat in (False, True))
         assert np.abs(kept).max() > 0
-        np.testing.assert_allclose(recomputed, kept, rtol=1e-5, atol=1e-5)
+        # oneDNN chooses other kernels for the second pass: equal but for rounding.
+        tolerance = 1e-6 * np.abs(kept).max()
+        np.testing.assert_allclose(recomputed, kept, rtol=1e-5, atol=tolerance)
 
 
 @pytest.mark.parametrize(
