@@ -150,6 +150,7 @@ class RandAugment:
             image = tf.ensure_shape(chosen[0], image.shape)
         return image
 
+    @tf.autograph.experimental.do_not_convert  # It cannot read `match`, and warns.
     def _prepare(self, shape):
         """A function for each operation, and what the geometric ones share."""
         with tf.init_scope():  # Once, even where a pipeline is being traced.
