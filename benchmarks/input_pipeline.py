@@ -28,7 +28,8 @@ from tpu_scripts import setting_flags
 
 _MAGNITUDES = flags.DEFINE_list("magnitudes", ["9", "27"], "RandAugment's M.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Side of the result in pixels.")
-_IMAGES = flags.DEFINE_integer("images", 256, "Images a turn.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "Images in a batch.")
+_BATCHES = flags.DEFINE_integer("batches", 16, "Batches a turn.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each contestant's turn comes.")
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: print only.")
 
@@ -47,7 +48,7 @@ def main():
             results[title] = measure(contestants)
             _print(title, results[title])
     if _OUTPUT.value:
-        settings = {f.name: f.value for f in (_IMAGE_SIZE, _IMAGES, _ROUNDS)}
+        settings = {f.name: f.value for f in (_IMAGE_SIZE, _BATCH_SIZE, _BATCHES, _ROUNDS)}
         files.write_json(_OUTPUT.value, {"settings": settings, "ms": results})
 
 
@@ -55,7 +56,7 @@ def measure(contestants) -> dict[str, dict[str, float]]:
     """CPU-ms an image of each contestant: minimum and median over the rounds.
 
     Args:
-        contestants: Endless data sets of images by name.
+        contestants: Endless data sets of batches by name.
     """
     turns = {name: [] for name in contestants}
     for _ in range(_ROUNDS.value + 1):
@@ -63,9 +64,10 @@ def measure(contestants) -> dict[str, dict[str, float]]:
             iterator = iter(dataset)
             next(iterator)  # Traced and started.
             began = time.process_time()
-            for _ in range(_IMAGES.value):
+            for _ in range(_BATCHES.value):
                 next(iterator)
-            turns[name].append((time.process_time() - began) / _IMAGES.value * 1e3)
+            spent = time.process_time() - began
+            turns[name].append(spent / _BATCHES.value / _BATCH_SIZE.value * 1e3)
     return {
         name: {"min": min(found[1:]), "median": statistics.median(found[1:])}
         for name, found in turns.items()
@@ -113,16 +115,15 @@ def _input_contest(magnitude: float) -> dict[str, tf.data.Dataset]:
         return augmentation.augmented(encoded, size, settings, tf.stack([i, 0]))
 
     photos = tf.constant(_photos())
-    # In batches of one, so that turns count images alike.
     return {
-        "ours": _endless(photos, ours).batch(1),
-        "published shape": _endless(photos, published_shape).batch(1),
+        "ours": _endless(photos, ours),
+        "published shape": _endless(photos, published_shape),
     }
 
 
 def _endless(values, function) -> tf.data.Dataset:
     dataset = tf.data.Dataset.from_tensor_slices(values).repeat().enumerate()
-    dataset = dataset.map(function, num_parallel_calls=1)
+    dataset = dataset.map(function, num_parallel_calls=1).batch(_BATCH_SIZE.value)
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1

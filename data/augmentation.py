@@ -1,6 +1,7 @@
 """From an encoded image to what the network sees, with noise and without."""
 
 import dataclasses
+import functools
 
 import tensorflow as tf
 
@@ -101,7 +102,7 @@ def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor
 
 def _noise(image, size, augmentation, op_draws, cutout_place):
     if augmentation.num_ops:
-        image = randaugment.RandAugment(
+        image = _randaugment(
             augmentation.num_ops,
             augmentation.magnitude,
             size,
@@ -110,6 +111,10 @@ def _noise(image, size, augmentation, op_draws, cutout_place):
     if augmentation.cutout:
         image = image_ops.cutout(image, size // 4, cutout_place)
     return image
+
+
+# Tracing its functions takes a second, whoever calls them.
+_randaugment = functools.lru_cache(maxsize=8)(randaugment.RandAugment)
 
 
 def _flip(image, augmentation, uniform):

@@ -70,12 +70,11 @@ def sharpness(image, factor) -> tf.Tensor:
 
 def auto_contrast(image) -> tf.Tensor:
     """Stretches each channel to 0..255; a flat channel stays as it is."""
-    low = tf.cast(_over_pixels(tf.reduce_min, image), tf.float32)
-    high = tf.cast(_over_pixels(tf.reduce_max, image), tf.float32)
+    rows = tf.cast(_as_rows(image), tf.float32)  # Reduced faster than uint8.
+    low, high = _over_pixels(tf.reduce_min, rows), _over_pixels(tf.reduce_max, rows)
     is_flat = tf.equal(low, high)
     scale = tf.where(is_flat, 1.0, tf.math.divide_no_nan(255.0, high - low))
     offset = tf.where(is_flat, 0.0, -low * scale)
-    rows = tf.cast(_as_rows(image), tf.float32)
     stretched = rows * _as_row(scale, image) + _as_row(offset, image)
     return tf.reshape(_to_uint8(stretched), image.shape)
 
@@ -173,6 +172,27 @@ def move_pixels(image, sources) -> tf.Tensor:
     return tf.reshape(moved, image.shape)
 
 
+def translate(image, x: float, y: float) -> tf.Tensor:
+    """Output pixel (i, j) takes input (i + x, j + y), the nearest; others are grey.
+
+    One part of the image moved as a whole, a quarter of the time of `move_pixels`.
+    """
+    height, width = image.shape[:2]
+    sources = source_pixels((1.0, 0.0, x, 0.0, 1.0, y), height, width)
+    sources = sources.reshape(height, width)
+    inside = np.argwhere(sources < height * width)
+    if not len(inside):
+        return tf.fill(image.shape, tf.constant(FILL, tf.uint8))
+    (top, left), (bottom, right) = inside[0], inside[-1] + 1
+    from_y, from_x = divmod(int(sources[top, left]), width)
+    part = _as_rows(image)[
+        from_y : from_y + bottom - top, from_x * 3 : (from_x + right - left) * 3
+    ]
+    paddings = [[top, height - bottom], [left * 3, (width - right) * 3]]
+    padded = tf.pad(part, paddings, constant_values=tf.constant(FILL, tf.uint8))
+    return tf.reshape(padded, image.shape)
+
+
 def _blend(start, image, factor) -> tf.Tensor:
     """start + factor·(image - start), in this form, as uint8."""
     return _to_uint8(start + factor * (image - start))
@@ -220,6 +240,6 @@ def _as_row(per_channel, image) -> tf.Tensor:
     return tf.tile(per_channel, [image.shape[1]])
 
 
-def _over_pixels(reduce, image) -> tf.Tensor:
+def _over_pixels(reduce, rows) -> tf.Tensor:
     """Minimum or maximum a channel, `[3]`; over rows first, which is fast."""
-    return reduce(tf.reshape(reduce(_as_rows(image), 0), [-1, 3]), 0)
+    return reduce(tf.reshape(reduce(rows, 0), [-1, 3]), 0)

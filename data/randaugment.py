@@ -40,7 +40,10 @@ OPS = (
     "Cutout",
 )
 MODES = ("reference", "corrected")
-_GEOMETRIC = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+DIRECTIONS = (1, -1)
+_GATHERED = ("Rotate", "ShearX", "ShearY")
+_TRANSLATIONS = ("TranslateX", "TranslateY")
+_ENHANCEMENTS = ("Color", "Contrast", "Brightness", "Sharpness")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +51,13 @@ class Strengths:
     """What a magnitude means for each operation.
 
     Attributes:
-        degrees: Rotation, random sign.
+        degrees: Rotation, either direction.
         posterize_shift: Low bits dropped, 0 to 7.
         solarize_threshold: Values at or above it are inverted, 0 to 256.
         solarize_add: Added to values below 128.
-        enhance: Blend factors to draw from; 1 leaves the image as it is.
-        shear: Pixels per pixel, random sign.
-        translate: Pixels, random sign.
+        enhance: Blend factors, one or one a direction; 1 leaves the image as it is.
+        shear: Pixels per pixel, either direction.
+        translate: Pixels, either direction.
         cutout: Half the side of the grey square, in pixels.
     """
 
@@ -131,18 +134,21 @@ class RandAugment:
 
         Args:
             image: The image.
-            uniforms: `[num_ops, 4]` in [0, 1): operation, sign, and place.
+            uniforms: `[num_ops, 4]` in [0, 1): operation, direction (below one half:
+                positive), and where in y and x a cutout lies.
         """
         if image.shape not in self._prepared:
             self._prepared[image.shape] = self._prepare(image.shape)
         branches, sources = self._prepared[image.shape]
         for layer in range(self._num_ops):
             draw = uniforms[layer]
+            # First the operation, then its direction: the order of the branches.
+            choices = tf.cast(draw[:2] * [len(OPS), len(DIRECTIONS)], tf.int32)
             # Not tf.switch_case, which in a pipeline becomes a graph of all branches
             # whose idle nodes take longer than the one that runs.
             chosen = tf.raw_ops.StatelessCase(
-                branch_index=tf.cast(draw[0] * len(OPS), tf.int32),
-                input=[image, draw[1:], sources],
+                branch_index=choices[0] * len(DIRECTIONS) + choices[1],
+                input=[image, draw[2:], sources],
                 Tout=[tf.uint8],
                 branches=branches,
                 output_shapes=[image.shape],
@@ -152,39 +158,70 @@ class RandAugment:
 
     @tf.autograph.experimental.do_not_convert  # It cannot read `match`, and warns.
     def _prepare(self, shape):
-        """A function for each operation, and what the geometric ones share."""
-        with tf.init_scope():  # Once, even where a pipeline is being traced.
-            sources = _all_sources(self._strengths, *shape[:2])
+        """A function for each operation and direction, and what they share."""
+        # Once, even where a pipeline is being traced.
+        with tf.init_scope(), tf.device("/CPU:0"):
+            # Strengths are fixed, so that all moves are known before the first image.
+            # They are given to the functions, not written into each.
+            moves = [
+                image_ops.source_pixels(
+                    _transform(name, self._strengths, direction, *shape[:2]), *shape[:2]
+                )
+                for name in _GATHERED
+                for direction in DIRECTIONS
+            ]
+            sources = tf.constant(np.array(moves), tf.int32)  # [6, H·W]
             spec = [
                 tf.TensorSpec(shape, tf.uint8),
-                tf.TensorSpec([3], tf.float32),
+                tf.TensorSpec([2], tf.float32),
                 tf.TensorSpec(sources.shape, tf.int32),
             ]
-            branches = [tf.function(self._function(name), autograph=False) for name in OPS]
-            return [branch.get_concrete_function(*spec) for branch in branches], sources
+            branches = []
+            for name in OPS:
+                directions = DIRECTIONS if self._is_directed(name) else DIRECTIONS[:1]
+                made = [
+                    tf.function(
+                        self._function(name, direction), autograph=False
+                    ).get_concrete_function(*spec)
+                    for direction in directions
+                ]
+                branches += made * (len(DIRECTIONS) // len(made))
+            return branches, sources
 
-    def _function(self, name):
-        def function(image, uniforms, sources):
-            return apply_op(name, image, self._strengths, uniforms, self._mode, sources)
+    def _is_directed(self, name) -> bool:
+        two_factors = len(self._strengths.enhance) > 1
+        return name in (*_GATHERED, *_TRANSLATIONS) or (
+            name in _ENHANCEMENTS and two_factors
+        )
+
+    def _function(self, name, direction):
+        def function(image, place, sources):
+            if name in _GATHERED:
+                index = len(DIRECTIONS) * _GATHERED.index(name)
+                index += DIRECTIONS.index(direction)
+                return image_ops.move_pixels(image, sources[index])
+            return apply_op(name, image, self._strengths, direction, place, self._mode)
 
         return function
 
 
-def apply_op(name, image, strengths, uniforms, mode="reference", sources=None) -> tf.Tensor:
+def apply_op(
+    name, image, strengths, direction=1, place=(0.5, 0.5), mode="reference"
+) -> tf.Tensor:
     """Applies the operation called `name`.
 
     Args:
         name: One of `OPS`.
         image: uint8 `[H, W, 3]`.
         strengths: How much.
-        uniforms: Three floats in [0, 1): the sign (below one half: positive),
-            and where in y and x a cutout lies.
+        direction: 1 or -1. Of enhancements with two factors 1 takes the first.
+        place: Two floats in [0, 1): where in y and x a cutout lies.
         mode: `reference` or `corrected` contrast.
-        sources: What `_all_sources` gives, where it is there already.
     """
-    factor = _draw(strengths.enhance, uniforms[0])
+    factor = strengths.enhance[0 if direction > 0 else -1]
     # At exactly 1 the published code returns the image; rounding would not.
-    enhances = strengths.enhance != (1.0,) * len(strengths.enhance)
+    enhances = factor != 1.0
+    shift = direction * strengths.translate
     match name:
         case "AutoContrast":
             return image_ops.auto_contrast(image)
@@ -208,46 +245,28 @@ def apply_op(name, image, strengths, uniforms, mode="reference", sources=None) -
         case "Sharpness":
             return image_ops.sharpness(image, factor) if enhances else image
         case "Cutout":
-            return image_ops.cutout(image, strengths.cutout, uniforms[1:3])
-    if name not in _GEOMETRIC:
+            return image_ops.cutout(image, strengths.cutout, place)
+        case "TranslateX":
+            return image_ops.translate(image, shift, 0.0)
+        case "TranslateY":
+            return image_ops.translate(image, 0.0, shift)
+    if name not in _GATHERED:
         raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
-    if sources is None:
-        sources = _all_sources(strengths, *image.shape[:2])
-    sign = tf.cast(uniforms[0] >= 0.5, tf.int32)
-    return image_ops.move_pixels(image, sources[_GEOMETRIC.index(name), sign])
+    height, width = image.shape[:2]
+    transform = _transform(name, strengths, direction, height, width)
+    sources = image_ops.source_pixels(transform, height, width)
+    return image_ops.move_pixels(image, sources)
 
 
-def _all_sources(strengths: Strengths, height: int, width: int) -> tf.Tensor:
-    """Where pixels come from, int32 `[5, 2, H·W]`, by operation and sign.
-
-    Strengths are fixed, so that all of it is known before the first image.
-    """
-    found = [
-        [
-            image_ops.source_pixels(
-                _transform(name, strengths, sign, height, width), height, width
-            )
-            for sign in (1.0, -1.0)
-        ]
-        for name in _GEOMETRIC
-    ]
-    with tf.init_scope():  # Given to a pipeline's functions, not written into them.
-        return tf.constant(np.array(found), tf.int32)
-
-
-def _transform(name, strengths, sign, height, width) -> tuple[float, ...]:
-    shear, shift = sign * strengths.shear, sign * strengths.translate
+def _transform(name, strengths, direction, height, width) -> tuple[float, ...]:
+    shear = direction * strengths.shear
     match name:
         case "ShearX":
             return (1.0, shear, 0.0, 0.0, 1.0, 0.0)
         case "ShearY":
             return (1.0, 0.0, 0.0, shear, 1.0, 0.0)
-        case "TranslateX":
-            return (1.0, 0.0, shift, 0.0, 1.0, 0.0)
-        case "TranslateY":
-            return (1.0, 0.0, 0.0, 0.0, 1.0, shift)
         case "Rotate":
-            return image_ops.rotation(sign * strengths.degrees, height, width)
+            return image_ops.rotation(direction * strengths.degrees, height, width)
 
 
 def _contrast_grey(image, mode):
@@ -257,8 +276,3 @@ def _contrast_grey(image, mode):
     height, width = image.shape[:2]
     return int(min(255.0, height * width / 256))
 
-
-def _draw(values: tuple[float, ...], uniform) -> tf.Tensor:
-    """One of the values, all as probable."""
-    chosen = tf.cast(uniform * len(values), tf.int32)
-    return tf.constant(values, tf.float32)[chosen]

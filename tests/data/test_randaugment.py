@@ -13,7 +13,6 @@ from data import randaugment as ra
 
 MAGNITUDES = (5, 9, 15, 24, 27)
 GOLDEN_OPS = (*(op for op in ra.OPS if op != "Cutout"), "RotateNeg")
-POSITIVE, NEGATIVE = (0.0, 0.0, 0.0), (0.75, 0.0, 0.0)
 DEFAULT = ra.reference_strengths(9, 10, 8)
 
 
@@ -21,8 +20,7 @@ def _golden_op(name, image, magnitude):
     """The operation as golden/ has it: once, in the positive direction."""
     strengths = ra.reference_strengths(magnitude, translate_const=10, cutout_const=8)
     negative = name.endswith("Neg")
-    draw = tf.constant(NEGATIVE if negative else POSITIVE)
-    return ra.apply_op(name.removesuffix("Neg"), image, strengths, draw)
+    return ra.apply_op(name.removesuffix("Neg"), image, strengths, -1 if negative else 1)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,7 @@ def test_reference_strengths_wrap_around_as_published(
 def test_reference_enhancements_do_nothing_at_magnitude_5(noise_image, op):
     image = tf.constant(noise_image(20, 30, 3))
     strengths = ra.reference_strengths(5, 100, 40)
-    np.testing.assert_array_equal(ra.apply_op(op, image, strengths, POSITIVE), image)
+    np.testing.assert_array_equal(ra.apply_op(op, image, strengths), image)
 
 
 CORRECTED = {
@@ -135,12 +133,12 @@ def test_corrected_strengths_stay_in_range_at_any_magnitude():
     assert found.cutout <= 224 / 4
 
 
-@pytest.mark.parametrize("draw", [POSITIVE, NEGATIVE], ids=["positive", "negative"])
+@pytest.mark.parametrize("direction", ra.DIRECTIONS)
 @pytest.mark.parametrize("op", sorted({*ra.OPS} - {"AutoContrast", "Equalize", "Invert"}))
-def test_corrected_ops_do_nothing_at_magnitude_0(noise_image, op, draw):
+def test_corrected_ops_do_nothing_at_magnitude_0(noise_image, op, direction):
     image = tf.constant(noise_image(20, 20, 3))
     strengths = ra.corrected_strengths(0, 100, 40, 20)
-    found = ra.apply_op(op, image, strengths, tf.constant(draw), "corrected")
+    found = ra.apply_op(op, image, strengths, direction, mode="corrected")
     np.testing.assert_array_equal(found, image)
 
 
@@ -155,13 +153,13 @@ def _pillow(function, image, *args):
 def test_contrast_blends_with_the_mean_in_corrected_mode_only(noise_image):
     image = noise_image(40, 56, 3) // 2 + 100
     apply = functools.partial(
-        ra.apply_op, "Contrast", tf.constant(image), _with(enhance=(0.0,)), POSITIVE
+        ra.apply_op, "Contrast", tf.constant(image), _with(enhance=(0.0,))
     )
     mean = _pillow(lambda x: ImageEnhance.Contrast(x).enhance(0.0), image)
-    corrected = apply("corrected").numpy()
+    corrected = apply(mode="corrected").numpy()
     assert len(np.unique(corrected)) == 1
     assert abs(int(corrected[0, 0, 0]) - mean[0, 0, 0]) <= 1
-    np.testing.assert_array_equal(apply("reference"), np.full_like(image, 40 * 56 // 256))
+    np.testing.assert_array_equal(apply(mode="reference"), np.full_like(image, 40 * 56 // 256))
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 1.9])
@@ -169,7 +167,7 @@ def test_contrast_blends_with_the_mean_in_corrected_mode_only(noise_image):
 def test_corrected_enhancements_mean_what_pillow_means(noise_image, op, factor):
     image = noise_image(24, 36, 3)
     found = ra.apply_op(
-        op, tf.constant(image), _with(enhance=(factor,)), POSITIVE, "corrected"
+        op, tf.constant(image), _with(enhance=(factor,)), mode="corrected"
     )
     expected = _pillow(lambda x: getattr(ImageEnhance, op)(x).enhance(factor), image)
     assert np.abs(found.numpy().astype(int) - expected).max() <= 2
@@ -179,10 +177,10 @@ def test_enhancements_go_both_ways_in_corrected_mode():
     image = tf.fill([4, 4, 3], tf.constant(100, tf.uint8))
     strengths = ra.corrected_strengths(5, 10, 8, 4)
     found = [
-        ra.apply_op("Brightness", image, strengths, tf.constant([u, 0, 0]), "corrected")
-        for u in (0.0, 0.49, 0.5, 0.99)
+        ra.apply_op("Brightness", image, strengths, direction, mode="corrected")
+        for direction in ra.DIRECTIONS
     ]
-    assert [int(x[0, 0, 0]) for x in found] == [55, 55, 145, 145]
+    assert [int(x[0, 0, 0]) for x in found] == [55, 145]
 
 
 @pytest.mark.parametrize("factor", [0.0, 1.0, 2.5])
@@ -197,7 +195,7 @@ def test_blend_truncates_and_clips(factor):
 def test_posterize_equals_pillow(noise_image, bits):
     image = noise_image(16, 16, 3)
     strengths = _with(posterize_shift=8 - bits)
-    found = ra.apply_op("Posterize", tf.constant(image), strengths, POSITIVE)
+    found = ra.apply_op("Posterize", tf.constant(image), strengths)
     np.testing.assert_array_equal(found, _pillow(ImageOps.posterize, image, bits))
 
 
@@ -205,13 +203,13 @@ def test_posterize_equals_pillow(noise_image, bits):
 def test_solarize_equals_pillow(noise_image, threshold):
     image = noise_image(32, 32, 3)
     strengths = _with(solarize_threshold=threshold)
-    found = ra.apply_op("Solarize", tf.constant(image), strengths, POSITIVE)
+    found = ra.apply_op("Solarize", tf.constant(image), strengths)
     np.testing.assert_array_equal(found, _pillow(ImageOps.solarize, image, threshold))
 
 
 def test_invert_equals_pillow(noise_image):
     image = noise_image(16, 16, 3)
-    found = ra.apply_op("Invert", tf.constant(image), DEFAULT, POSITIVE)
+    found = ra.apply_op("Invert", tf.constant(image), DEFAULT)
     np.testing.assert_array_equal(found, _pillow(ImageOps.invert, image))
 
 
@@ -219,7 +217,7 @@ def test_invert_equals_pillow(noise_image):
 def test_solarize_add_lifts_dark_values_only(add):
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
     found = ra.apply_op(
-        "SolarizeAdd", tf.constant(image), _with(solarize_add=add), POSITIVE
+        "SolarizeAdd", tf.constant(image), _with(solarize_add=add)
     )
     wide = image.astype(int)
     expected = np.where(wide < 128, np.minimum(wide + add, 255), wide)
@@ -270,19 +268,19 @@ def test_equalize_equals_pillow_where_one_value_dominates(noise_image):
 
 
 @pytest.mark.parametrize(
-    ("op", "draw", "matrix"),
+    ("op", "direction", "matrix"),
     [
-        ("TranslateX", POSITIVE, (1, 0, 6, 0, 1, 0)),
-        ("TranslateX", NEGATIVE, (1, 0, -6, 0, 1, 0)),
-        ("TranslateY", POSITIVE, (1, 0, 0, 0, 1, 6)),
-        ("TranslateY", NEGATIVE, (1, 0, 0, 0, 1, -6)),
+        ("TranslateX", 1, (1, 0, 6, 0, 1, 0)),
+        ("TranslateX", -1, (1, 0, -6, 0, 1, 0)),
+        ("TranslateY", 1, (1, 0, 0, 0, 1, 6)),
+        ("TranslateY", -1, (1, 0, 0, 0, 1, -6)),
     ],
 )
 def test_translation_moves_by_whole_pixels_and_fills_with_grey(
-    noise_image, op, draw, matrix
+    noise_image, op, direction, matrix
 ):
     image = noise_image(20, 30, 3)
-    found = ra.apply_op(op, tf.constant(image), _with(translate=6.0), tf.constant(draw))
+    found = ra.apply_op(op, tf.constant(image), _with(translate=6.0), direction)
     grey = (image_ops.FILL,) * 3
     expected = Image.fromarray(image).transform(
         (30, 20), Image.Transform.AFFINE, matrix, fillcolor=grey
@@ -290,15 +288,25 @@ def test_translation_moves_by_whole_pixels_and_fills_with_grey(
     np.testing.assert_array_equal(found, np.asarray(expected))
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.5, 2.5, -2.5, 3.6, -3.6, 19.5, 25.0, -25.0, 90.0])
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_translation_equals_the_general_transform(noise_image, axis, shift):
+    image = tf.constant(noise_image(20, 30, 3))
+    x, y = (shift, 0.0) if axis == "x" else (0.0, shift)
+    sources = image_ops.source_pixels((1.0, 0.0, x, 0.0, 1.0, y), 20, 30)
+    expected = image_ops.move_pixels(image, sources)
+    np.testing.assert_array_equal(image_ops.translate(image, x, y), expected)
+
+
 @pytest.mark.parametrize("op", ["ShearX", "ShearY", "Rotate"])
 def test_the_sign_mirrors_shears_and_rotations(noise_image, op):
     image = noise_image(21, 21, 3)
     apply = functools.partial(ra.apply_op, op, strengths=_with(shear=0.31, degrees=20.0))
-    one = apply(tf.constant(image), uniforms=tf.constant(POSITIVE)).numpy()
-    other = apply(tf.constant(image), uniforms=tf.constant(NEGATIVE)).numpy()
+    one = apply(tf.constant(image), direction=1).numpy()
+    other = apply(tf.constant(image), direction=-1).numpy()
     assert not np.array_equal(one, other)
     if op == "Rotate":  # Mirrored, turned the other way, and mirrored again.
-        mirrored = apply(tf.constant(image[:, ::-1]), uniforms=tf.constant(NEGATIVE))
+        mirrored = apply(tf.constant(image[:, ::-1]), direction=-1)
         same = (mirrored.numpy()[:, ::-1] == one).all(-1)
         assert same.mean() > 0.98  # Ties of the nearest neighbour may fall otherwise.
     else:  # The first row (ShearX) or column (ShearY) never moves, the last moves most.
@@ -342,10 +350,9 @@ def test_cutout_is_a_grey_square_about_its_centre(
     np.testing.assert_array_equal(found, expected)
 
 
-def test_cutout_op_takes_its_place_from_the_second_and_third_number(noise_image):
+def test_cutout_op_passes_its_place_on(noise_image):
     image = tf.constant(noise_image(20, 30, 3))
-    draw = tf.constant([0.9, 0.25, 0.6])
-    found = ra.apply_op("Cutout", image, _with(cutout=5), draw)
+    found = ra.apply_op("Cutout", image, _with(cutout=5), place=[0.25, 0.6])
     np.testing.assert_array_equal(found, image_ops.cutout(image, 5, [0.25, 0.6]))
 
 
@@ -361,15 +368,15 @@ def test_randaugment_applies_each_op_in_its_sixteenth(
         else ra.corrected_strengths(9, translate, cutout, size)
     )
     augment = ra.RandAugment(1, 9, size, mode)
-    rest = [0.7, 0.3, 0.6]
-    found = []
+    place, found = [0.3, 0.6], {}
     for index, name in enumerate(ra.OPS):
-        expected = ra.apply_op(name, image, strengths, tf.constant(rest), mode).numpy()
-        found.append(expected.tobytes())
-        for place in (0.0, 0.999):
-            draw = tf.constant([[(index + place) / 16, *rest]])
-            np.testing.assert_array_equal(augment(image, draw), expected)
-    assert len(set(found)) == 16  # Else a swap of two operations would go unseen.
+        for direction, half in ((1, (0.0, 0.499)), (-1, (0.5, 0.999))):
+            expected = ra.apply_op(name, image, strengths, direction, place, mode).numpy()
+            found.setdefault(name, expected.tobytes())
+            for share, uniform in zip((0.0, 0.999), half, strict=True):
+                draw = tf.constant([[(index + share) / 16, uniform, *place]])
+                np.testing.assert_array_equal(augment(image, draw), expected)
+    assert len(set(found.values())) == 16  # Else a swap would go unseen.
 
 
 def test_many_uniforms_draw_all_16_ops_about_equally_often(noise_image):
@@ -390,7 +397,7 @@ def test_two_ops_are_applied_one_after_the_other(noise_image):
     draws = tf.constant([[(first + 0.5) / 16, 0.1, 0, 0], [(second + 0.5) / 16, 0.1, 0, 0]])
     found = ra.RandAugment(2, 9, 32, "reference")(image, draws)
     strengths = ra.reference_strengths(9, 4, 4)
-    moved = ra.apply_op("TranslateX", image, strengths, tf.constant([0.1, 0, 0]))
+    moved = ra.apply_op("TranslateX", image, strengths)
     np.testing.assert_array_equal(found, 255 - moved)
 
 
@@ -401,4 +408,4 @@ def test_unknown_mode_is_refused():
 
 def test_unknown_op_is_refused(noise_image):
     with pytest.raises(ValueError, match=r"Unknown operation.*received 'Blur'"):
-        ra.apply_op("Blur", tf.constant(noise_image(4, 4, 3)), DEFAULT, POSITIVE)
+        ra.apply_op("Blur", tf.constant(noise_image(4, 4, 3)), DEFAULT)
