@@ -192,16 +192,19 @@ def find_first(examples: Iterable[str], contract, skipped=(), decode=True):
 
 def without_bad(examples: RecordSet, kind: str) -> RecordSet:
     """The set with its bad records on the list of those to skip."""
-    skipped, count = [], 0
+    skipped, counts = [], []
     for path in examples.files:
+        counts.append(0)
         for example, bad in examine(path, contract_of(examples, kind)):
             if bad:
                 skipped.append(bad)
             else:
-                count += _copies(example) if kind == "pseudo_labeled" else 1
-    if skipped and not count:
+                counts[-1] += _copies(example) if kind == "pseudo_labeled" else 1
+    if skipped and not sum(counts):
         raise all_bad(skipped)
-    return dataclasses.replace(examples, num_examples=count, skipped=tuple(skipped))
+    return dataclasses.replace(
+        examples, examples_per_file=tuple(counts), skipped=tuple(skipped)
+    )
 
 
 def _copies(example) -> int:

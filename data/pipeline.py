@@ -5,6 +5,9 @@ epoch keyed by its number; starting at step n reads past earlier records
 without decoding them. All noise is drawn from (seed, epoch, record id, copy),
 so a run started again sees exactly what an unbroken one would have seen.
 
+An epoch: files in random order -> this host's part -> copies -> random order
+with copies apart -> decoding and noise -> batches.
+
 Training batches are dicts:
     image uint8 `[B, S, S, 3]`, label int32 `[B]`, and for pseudo-labeled sets
     probabilities float32 `[B, C]`.
@@ -20,19 +23,24 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import bad_records, records
+from data import bad_records, records, shuffling
 from data.errors import InputError
 from data.records import BadRecord, RecordSet
 
 SHUFFLE_BUFFER = 16384  # Records, as in the published code.
+SHUFFLE_BYTES = 2**30  # About; three times as much is in memory for moments.
 
 
 @dataclasses.dataclass(frozen=True)
 class HostShare:
-    """This host's part of the input: host `index` of `count`."""
+    """This host's part of the input: host `index` of `count`.
+
+    `replicas` of this host each take one batch a step.
+    """
 
     index: int = 0
     count: int = 1
+    replicas: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +72,7 @@ def training_batches(
 
     Args:
         stream: What to read.
-        batch_size: Examples in a batch of this pipeline.
+        batch_size: Examples in a batch, which one replica takes.
         start_example: How many examples of this host's stream to pass over.
         share: Which part of the records is this host's.
 
@@ -72,7 +80,7 @@ def training_batches(
         InputError: This host has no example. While batches are read: TensorFlow's
             errors, see `explained_training`.
     """
-    ordered = _undecoded(stream, start_example, share)
+    ordered = _undecoded(stream, batch_size, start_example, share)
     return augmented_batches(stream, ordered, batch_size)
 
 
@@ -91,12 +99,17 @@ def augmented_batches(
 
 @contextlib.contextmanager
 def explained_training(
-    stream: TrainingInput, start_example: int, count: int, share: HostShare = HostShare()
+    stream: TrainingInput,
+    batch_size: int,
+    start_example: int,
+    count: int,
+    share: HostShare = HostShare(),
 ):
     """Makes errors of `training_batches` an `InputError` that names the record.
 
     Args:
         stream: What is read.
+        batch_size: Examples in a batch.
         start_example: The first example of this host's stream that is read here.
         count: How many are read here at most.
         share: Which part of the records is this host's.
@@ -106,7 +119,7 @@ def explained_training(
     )
 
     def find():
-        raw = _undecoded(stream, start_example, share).take(count)
+        raw = _undecoded(stream, batch_size, start_example, share).take(count)
         try:
             for path, position, serialized, *_ in raw.as_numpy_iterator():
                 bad = bad_records.check(path.decode(), int(position), serialized, contract)
@@ -187,25 +200,28 @@ def explained_evaluation(examples: RecordSet, kind: str, paths=None):
     )
 
 
-def _undecoded(stream: TrainingInput, start_example: int, share) -> tf.data.Dataset:
+def _undecoded(stream: TrainingInput, batch_size, start_example, share) -> tf.data.Dataset:
     """What `_epoch` yields, from `start_example` of this host's stream on."""
-    per_epoch = _examples_of_host(stream.examples, share)
-    epoch, offset = divmod(start_example, per_epoch)
+    start, end = _part_of_host(stream.examples, share)
+    epoch, offset = divmod(start_example, end - start)
     dataset = tf.data.Dataset.counter(tf.constant(epoch, tf.int64))
-    dataset = dataset.flat_map(lambda epoch: _epoch(stream, epoch, share))
+    dataset = dataset.flat_map(lambda epoch: _epoch(stream, epoch, batch_size, share))
     return dataset.skip(offset)
 
 
-def _examples_of_host(examples: RecordSet, share: HostShare) -> int:
-    # Every share-th record of the whole set, see `_epoch`.
-    count = len(range(share.index, examples.num_examples, share.count))
-    if not count:
+def _part_of_host(examples: RecordSet, share: HostShare) -> tuple[int, int]:
+    """First and end of this host's examples, counted through an epoch's files."""
+    start, end = (
+        examples.num_examples * index // share.count
+        for index in (share.index, share.index + 1)
+    )
+    if start == end:
         raise InputError(
             f"Host {share.index} of {share.count}: expected at least one of the examples "
             f"of {examples.files[:1]}; received none of {examples.num_examples}. Use fewer "
             "hosts (workers), or more data."
         )
-    return count
+    return start, end
 
 
 def _other_number(examples: RecordSet, error) -> InputError:
@@ -218,28 +234,53 @@ def _other_number(examples: RecordSet, error) -> InputError:
     )
 
 
-def _epoch(stream: TrainingInput, epoch, share: HostShare) -> tf.data.Dataset:
+def _epoch(stream: TrainingInput, epoch, batch_size, share) -> tf.data.Dataset:
     """(path, position, record, copy, epoch) in this epoch's order.
 
     Order matters: copies are made before the shuffle, so that it spreads them;
     the shuffle comes after the split between hosts, so that hosts never share.
     """
-    order = tf.stack([tf.cast(stream.seed, tf.int64), epoch])
-    paths = tf.constant(stream.examples.files)
-    if len(stream.examples.files) > 1:
-        ranks = tf.random.stateless_uniform([len(stream.examples.files)], order)
-        paths = tf.gather(paths, tf.argsort(ranks))
-    dataset = tf.data.Dataset.from_tensor_slices(paths)
-    dataset = dataset.flat_map(lambda path: copied_records(stream, path))
-    if share.count > 1:
-        dataset = dataset.shard(share.count, share.index)
+    seed = tf.stack([tf.cast(stream.seed, tf.int64), epoch])
+    start, end = _part_of_host(stream.examples, share)
+    dataset = _in_file_order(stream, seed, start, end)
     # Any other number would shift what a resumed run sees, and none would hang.
-    per_epoch = _examples_of_host(stream.examples, share)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(per_epoch))
-    shuffle_seed = stream.seed * 1_000_003 + epoch + 1  # (0, 0) would be random.
-    buffer = min(SHUFFLE_BUFFER, max(stream.examples.num_examples, 1))
-    dataset = dataset.shuffle(buffer, seed=shuffle_seed)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(end - start))
+    per_step = batch_size * share.replicas
+    in_first_step = epoch * (end - start) % per_step  # From the epoch before.
+    buffer = shuffle_buffer(stream.examples)
+    dataset = shuffling.shuffled(dataset, buffer, per_step, in_first_step, seed)
     return dataset.map(lambda *record: (*record, epoch))
+
+
+def _in_file_order(stream: TrainingInput, seed, start, end) -> tf.data.Dataset:
+    """Examples `start` to `end` of all files, these in random order.
+
+    Of files that belong to several hosts each one reads its part; no other
+    files are opened.
+    """
+    order = tf.argsort(tf.random.stateless_uniform([len(stream.examples.files)], seed))
+    paths = tf.gather(tf.constant(stream.examples.files), order)
+    counts = tf.constant(stream.examples.examples_per_file, tf.int64)
+    ends = tf.cumsum(tf.gather(counts, order))
+    firsts = ends - tf.gather(counts, order)
+    opened = (ends > start) & (firsts < end)
+    parts = tf.data.Dataset.from_tensor_slices(
+        tuple(tf.boolean_mask(column, opened) for column in (paths, firsts, ends))
+    )
+
+    def part(path, first, last):
+        dataset = copied_records(stream, path).skip(tf.maximum(start - first, 0))
+        # To the end of the file where it is ours, so that more than is known shows.
+        return dataset.take(tf.where(last > end, end - tf.maximum(first, start), -1))
+
+    return parts.flat_map(part)
+
+
+def shuffle_buffer(examples: RecordSet) -> int:
+    """How many examples are held in memory to be shuffled: fewer of large photos."""
+    size = tf.io.gfile.stat(examples.files[0]).length
+    mean = size / max(examples.examples_per_file[0], 1)
+    return min(SHUFFLE_BUFFER, max(int(SHUFFLE_BYTES / max(mean, 1)), 1))
 
 
 def copied_records(stream: TrainingInput, path) -> tf.data.Dataset:

@@ -275,4 +275,3 @@ def _contrast_grey(image, mode):
     # Averages the histogram's counts instead of the grey values.
     height, width = image.shape[:2]
     return int(min(255.0, height * width / 256))
-

@@ -87,7 +87,7 @@ class RecordSet:
 
     Attributes:
         files: Shard paths, sorted.
-        num_examples: Examples of one pass, copies counted, skipped ones not.
+        examples_per_file: Of one pass, copies counted, skipped ones not.
         class_names: Names by label.
         label_offset: Subtracted from stored labels (1 for the usual ImageNet
             files, whose labels start at 1).
@@ -96,11 +96,16 @@ class RecordSet:
     """
 
     files: tuple[str, ...]
-    num_examples: int
+    examples_per_file: tuple[int, ...]
     class_names: tuple[str, ...]
     label_offset: int = 0
     truth_known: bool = True
     skipped: tuple[BadRecord, ...] = ()
+
+    @property
+    def num_examples(self) -> int:
+        """Of one pass over all files."""
+        return sum(self.examples_per_file)
 
     @property
     def num_classes(self) -> int:

@@ -20,7 +20,7 @@ import os
 
 import tensorflow as tf
 
-from data import files, pipeline
+from data import files, pipeline, shuffling
 from data.pipeline import HostShare, TrainingInput
 from data.records import RecordSet
 
@@ -81,23 +81,24 @@ def training_batches(
     units = tf.data.Dataset.range(
         share.index + share.count * first, tf.int64.max, share.count
     )
-    dataset = units.flat_map(lambda unit: _piece(stream, unit))
+    per_step = batch_size * share.replicas
+    dataset = units.flat_map(lambda unit: _piece(stream, unit, per_step))
     dataset = pipeline.augmented_batches(stream, dataset, batch_size)
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     distribute = tf.data.experimental.service.distribute(dynamic, address)
     return dataset.apply(distribute).prefetch(tf.data.AUTOTUNE)
 
 
-def _piece(stream: TrainingInput, unit) -> tf.data.Dataset:
+def _piece(stream: TrainingInput, unit, per_step: int) -> tf.data.Dataset:
     """(path, position, record, copy, epoch) of piece number `unit`, shuffled."""
     made = cut(stream.examples)
     epoch, rank = unit // made.pieces, unit % made.pieces
     seed = tf.cast(stream.seed, tf.int64)
-    order = tf.argsort(
+    dealt = tf.argsort(
         tf.random.stateless_uniform([made.parts], tf.stack([seed, epoch])), stable=True
     )
     start = tf.cast(rank, tf.int32) * made.parts_per_piece
-    parts = order[start : start + made.parts_per_piece]
+    parts = dealt[start : start + made.parts_per_piece]
     paths = tf.constant(stream.examples.files)
 
     def part(number):
@@ -108,9 +109,10 @@ def _piece(stream: TrainingInput, unit) -> tf.data.Dataset:
         return dataset.shard(made.strides, index)
 
     dataset = tf.data.Dataset.from_tensor_slices(parts).flat_map(part)
-    shuffle_seed = stream.seed * 1_000_003 + unit + 1  # (0, 0) would be random.
-    buffer = min(pipeline.SHUFFLE_BUFFER, stream.examples.num_examples)
-    dataset = dataset.shuffle(buffer, seed=shuffle_seed)
+    # As if a batch began with the piece, which is not known here.
+    buffer = pipeline.shuffle_buffer(stream.examples)
+    order = tf.stack([seed, unit])
+    dataset = shuffling.shuffled(dataset, buffer, per_step, 0, order)
     return dataset.map(lambda *record: (*record, epoch))
 
 

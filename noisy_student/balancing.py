@@ -92,13 +92,10 @@ def balance(
 def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
     """The pseudo-labeled set that `balance` wrote; empty shards are left out."""
     manifest = read_manifest(directory)
+    shards = {n: f for n, f in sorted(manifest["shards"].items()) if f["records"]}
     examples = RecordSet(
-        files=tuple(
-            os.path.join(directory, name)
-            for name, facts in sorted(manifest["shards"].items())
-            if facts["records"]
-        ),
-        num_examples=manifest["results"]["examples"],
+        files=tuple(os.path.join(directory, name) for name in shards),
+        examples_per_file=tuple(facts["examples"] for facts in shards.values()),
         class_names=tuple(manifest["identity"]["class_names"]),
     )
     return without_bad(examples, "pseudo_labeled") if skip_bad_records else examples

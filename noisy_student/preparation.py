@@ -120,7 +120,9 @@ def _prepare_set(name, part, config, directory, seed) -> RecordSet:
         _write_shards(stage, name, part, config, seed)
     return RecordSet(
         files=tuple(stage.path(shard) for shard in sorted(stage.shards)),
-        num_examples=stage.results["images"],
+        examples_per_file=tuple(
+            facts["records"] for _, facts in sorted(stage.shards.items())
+        ),
         class_names=tuple(stage.identity["class_names"]),
     )
 

@@ -205,7 +205,7 @@ def _fingerprint(manifest: dict) -> str | None:
     paths = tuple(os.path.join(manifest["directory"], name) for name in names)
     if not all(map(tf.io.gfile.exists, paths)):
         return None
-    return RecordSet(paths, num_examples=0, class_names=()).fingerprint()
+    return RecordSet(paths, (), class_names=()).fingerprint()
 
 
 def _stages(parent: str, stage: str) -> list[dict]:

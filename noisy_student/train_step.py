@@ -99,7 +99,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._decayed = losses.decayed_variables(self.model)
         self._sums = _Sums(self._metric_names())
         self._iterator = None
-        # What this process reads: stream, examples a step, share of the input.
+        # What this process reads: stream, examples a batch, share of the input.
         self._reads = []
 
     @property
@@ -130,10 +130,11 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         if self._iterator is None:  # Only now is the restored step known.
             self._iterator = iter(self._batches(step))
         with contextlib.ExitStack() as explained:
-            for stream, per_step, share in self._reads:
-                part = (0, stream.examples.num_examples)
-                if per_step:
-                    part = (step * per_step, int(num_steps) * per_step, share)
+            for stream, batch_size, share in self._reads:
+                part = (1, 0, stream.examples.num_examples)
+                if share:
+                    per_step = batch_size * share.replicas
+                    part = (batch_size, step * per_step, int(num_steps) * per_step, share)
                 explained.enter_context(pipeline.explained_training(stream, *part))
             self._loop(self._iterator, num_steps)
         means = {key: value / int(num_steps) for key, value in self._sums.take().items()}
@@ -213,20 +214,21 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
 
         def dataset(context: tf.distribute.InputContext):
             share = pipeline.HostShare(
-                context.input_pipeline_id, context.num_input_pipelines
+                context.input_pipeline_id,
+                context.num_input_pipelines,
+                context.num_replicas_in_sync // context.num_input_pipelines,
             )
-            replicas = context.num_replicas_in_sync // context.num_input_pipelines
 
             def batches(examples, global_batch, pseudo_labeled):
                 per_replica = context.get_per_replica_batch_size(global_batch)
                 stream = self._stream(examples, pseudo_labeled)
-                per_step = per_replica * replicas
-                place = (stream, per_replica, start_step * per_step, share)
+                start = start_step * per_replica * share.replicas
+                place = (stream, per_replica, start, share)
                 if self._data_service:
                     # Which example comes when is not known: look at all of them.
                     self._reads.append((stream, None, None))
                     return service.training_batches(self._data_service, *place)
-                self._reads.append((stream, per_step, share))
+                self._reads.append((stream, per_replica, share))
                 return pipeline.training_batches(*place)
 
             job = self._job

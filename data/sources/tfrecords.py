@@ -46,7 +46,7 @@ class TFRecordSource(Source):
                 f"tfrecord:{pattern}: {len(absent)} shards of the numbering are missing, "
                 f"the first is {absent[0]}."
             )
-        self._label_offset = label_offset
+        self._label_offset, self._examples_per_file = label_offset, []
         class_names = self._stored_class_names() or class_names
         if skip_bad_records:
             num_classes = len(class_names) if class_names else None
@@ -65,18 +65,24 @@ class TFRecordSource(Source):
         self.class_names = tuple(class_names) if class_names else None
 
     def _read_labels(self) -> np.ndarray:
-        examples = (example for path in self.files for example in records.read_shard(path))
-        return np.array([records.example_label(example) for example in examples], np.int64)
+        labels = []
+        for path in self.files:
+            before = len(labels)
+            labels += map(records.example_label, records.read_shard(path))
+            self._examples_per_file.append(len(labels) - before)
+        return np.array(labels, np.int64)
 
     def _examined(self, contract) -> np.ndarray:
         """Stored labels of the good records; the others go to `skipped`."""
         labels, skipped = [], []
         for path in self.files:
+            before = len(labels)
             for example, bad in bad_records.examine(path, contract):
                 if bad:
                     skipped.append(bad)
                 else:
                     labels.append(records.example_label(example))
+            self._examples_per_file.append(len(labels) - before)
         if skipped and not labels:
             raise bad_records.all_bad(skipped)
         self.skipped = tuple(skipped)
@@ -119,7 +125,7 @@ class TFRecordSource(Source):
         """The files as they lie."""
         return records.RecordSet(
             self.files,
-            len(self),
+            tuple(self._examples_per_file),
             self.class_names or (),
             self._label_offset,
             truth_known=bool((self.labels >= 0).any()),

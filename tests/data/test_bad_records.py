@@ -77,7 +77,9 @@ def make_set(tmp_path, write_records, noise_image):
         directory = tmp_path / name
         directory.mkdir()
         paths = write_records(directory, rows, sizes)
-        return RecordSet(paths, sum(int(row.get("copies", 1)) for row in rows), CLASSES)
+        copies = [int(row.get("copies", 1)) for row in rows]
+        counts = (sum(copies[: sizes[0]]), sum(copies[sizes[0] :]))
+        return RecordSet(paths, counts, CLASSES)
 
     return make
 
@@ -97,7 +99,7 @@ def stream_of(examples, pseudo_labeled=False):
 def train(examples, count=12, pseudo_labeled=False, start=0, batch_size=2):
     """`count` training examples as (label, image bytes)."""
     stream = stream_of(examples, pseudo_labeled)
-    with pipeline.explained_training(stream, start, count):
+    with pipeline.explained_training(stream, batch_size, start, count):
         batches = pipeline.training_batches(stream, batch_size, start)
         batches = list(itertools.islice(batches.as_numpy_iterator(), count // batch_size))
     return [
@@ -214,9 +216,9 @@ def test_a_bad_record_late_in_the_stream_is_found_from_where_reading_began(make_
     stream = stream_of(examples)
     order = [
         int(position) if path.numpy().decode().endswith(FILE) else -1
-        for path, position, *_ in pipeline._undecoded(stream, 0, pipeline.HostShare()).take(
-            8
-        )
+        for path, position, *_ in pipeline._undecoded(
+            stream, 1, 0, pipeline.HostShare()
+        ).take(8)
     ]
     at = order.index(POSITION)
     assert len(train(examples, count=at, batch_size=1)) == at
@@ -229,14 +231,14 @@ def test_what_is_no_bad_record_stays_the_error_it_was(make_set):
     examples = make_set()
     with (
         pytest.raises(tf.errors.InvalidArgumentError, match="of the model"),
-        pipeline.explained_training(stream_of(examples), 0, 8),
+        pipeline.explained_training(stream_of(examples), 2, 0, 8),
     ):
         raise tf.errors.InvalidArgumentError(None, None, "of the model")
 
 
 @pytest.mark.parametrize("claimed", [7, 9])
 def test_another_number_of_records_than_on_record_is_refused(make_set, claimed):
-    examples = dataclasses.replace(make_set(), num_examples=claimed)
+    examples = dataclasses.replace(make_set(), examples_per_file=(claimed - 3, 3))
     with pytest.raises(InputError, match=rf"expected the {claimed} examples on record"):
         train(examples, count=24)
 
@@ -250,8 +252,8 @@ def test_files_that_became_empty_do_not_hang(make_set):
 
 
 def test_a_host_without_any_record_is_refused(make_set):
-    share = pipeline.HostShare(index=8, count=9)
-    with pytest.raises(InputError, match="Host 8 of 9: expected at least one .* of 8"):
+    share = pipeline.HostShare(index=0, count=9)
+    with pytest.raises(InputError, match="Host 0 of 9: expected at least one .* of 8"):
         pipeline.training_batches(stream_of(make_set()), 2, share=share)
 
 
@@ -274,8 +276,8 @@ def test_skipped_records_leave_the_stream_of_a_set_without_them(make_set, case):
     never = make_set(spoil=None, name="never")
     assert clean.num_examples == 7
     assert [bad.position for bad in clean.skipped] == [POSITION]
-    unbroken = train(never, 20, batch_size=1)
-    assert train(clean, 20, batch_size=1) == unbroken
+    unbroken = train(never, 20)
+    assert train(clean, 20) == unbroken
     assert train(clean, 8, start=12) == unbroken[12:]  # In the second epoch.
     assert evaluate(clean) == evaluate(never)
 
@@ -295,7 +297,7 @@ def test_hosts_share_what_is_left_exactly(make_set):
     spoilt = make_set(spoil=LABELED["no image file"][0])
     clean = bad_records.without_bad(spoilt, "labeled")
     labels = []
-    for index, size in enumerate((4, 3)):
+    for index, size in enumerate((3, 4)):
         share = pipeline.HostShare(index, 2)
         batches = pipeline.training_batches(stream_of(clean), 1, share=share)
         labels += [int(batch["label"][0]) for batch in batches.take(size)]

@@ -36,7 +36,7 @@ def labeled(tmp_path_factory, pictures, write_records):
             )
             rows.append(row if ids else {k: row[k] for k in row if k != records.ID})
         paths = write_records(directory, rows, sizes)
-        return RecordSet(paths, sum(sizes), CLASSES, offset)
+        return RecordSet(paths, sizes, CLASSES, offset)
 
     return make
 
@@ -60,7 +60,7 @@ def pseudo_labeled(tmp_path_factory, pictures, write_records):
         for i, copies in enumerate((1, 3, 2, 4))
     ]
     paths = write_records(tmp_path_factory.mktemp("pseudo"), rows, (2, 2))
-    return RecordSet(paths, 10, CLASSES)
+    return RecordSet(paths, (4, 6), CLASSES)
 
 
 def _stream(examples, **changes):
@@ -68,12 +68,13 @@ def _stream(examples, **changes):
     return dataclasses.replace(stream, **changes)
 
 
-def _examples(stream, count, start=0, share=pipeline.HostShare()):
+def _examples(stream, count, start=0, share=pipeline.HostShare(), batch_size=1):
     """The first `count` examples as (label, image)."""
-    batches = pipeline.training_batches(stream, 1, start, share)
+    batches = pipeline.training_batches(stream, batch_size, start, share)
     return [
-        (int(batch["label"][0]), batch["image"][0])
-        for batch in itertools.islice(batches.as_numpy_iterator(), count)
+        (int(label), image)
+        for batch in itertools.islice(batches.as_numpy_iterator(), count // batch_size)
+        for label, image in zip(batch["label"], batch["image"], strict=True)
     ]
 
 
@@ -101,18 +102,28 @@ def test_training_batches_have_the_contracts_shapes_and_types(three_shards):
     }
 
 
-def test_batches_are_the_stream_in_groups(three_shards, unbroken):
-    batches = pipeline.training_batches(_stream(three_shards), 3)
-    found = []
-    for batch in batches.take(11).as_numpy_iterator():
-        found += zip(batch["label"], batch["image"], strict=True)
+def test_batches_change_the_order_and_nothing_else(three_shards, unbroken):
+    found = _examples(_stream(three_shards), 33, batch_size=3)
+    for epoch in (0, 11, 22):
+        alone, batched = (dict(x[epoch : epoch + 11]) for x in (unbroken, found))
+        assert sorted(batched) == list(range(11))
+        for label in alone:
+            np.testing.assert_array_equal(alone[label], batched[label])
+
+
+@pytest.mark.parametrize(("start", "batch_size"), [(1, 1), (11, 1), (25, 1), (12, 3)])
+def test_a_stream_started_later_continues_exactly(three_shards, start, batch_size):
+    stream = _stream(three_shards)
+    whole = _examples(stream, 33, batch_size=batch_size)
+    found = _examples(stream, 33 - start, start, batch_size=batch_size)
+    _assert_same(found, whole[start:])
+
+
+def test_the_order_does_not_depend_on_tensorflows_seed(three_shards, unbroken):
+    tf.random.set_seed(17)
+    found = _examples(_stream(three_shards), 33)
+    tf.random.set_seed(None)
     _assert_same(found, unbroken)
-
-
-@pytest.mark.parametrize("start", [1, 11, 25])
-def test_a_stream_started_later_continues_exactly(three_shards, unbroken, start):
-    found = _examples(_stream(three_shards), 33 - start, start)
-    _assert_same(found, unbroken[start:])
 
 
 def test_batch_k_is_batch_0_of_a_stream_started_there_with_all_noise(three_shards):
@@ -184,7 +195,7 @@ def test_records_without_ids_have_noise_of_their_own(labeled):
 def test_records_differ_in_their_noise(encode, tmp_path, write_records, noise_image):
     encoded = encode(noise_image(SIZE, SIZE, 3))
     rows = [records.image_example(Record(f"id{i}", encoded, i)) for i in range(6)]
-    examples = RecordSet(write_records(tmp_path, rows, (6,)), 6, CLASSES)
+    examples = RecordSet(write_records(tmp_path, rows, (6,)), (6,), CLASSES)
     found = _examples(_stream(examples), 6)
     assert len({image.tobytes() for _, image in found}) == 6
 
@@ -198,6 +209,18 @@ def test_copies_are_repeated_have_noise_of_their_own_and_resume(pseudo_labeled):
     _assert_same(_examples(_stream(pseudo_labeled, pseudo_labeled=True), 16, 4), found[4:])
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_step_has_two_copies_of_a_record(pseudo_labeled, replicas):
+    stream = _stream(pseudo_labeled, pseudo_labeled=True)
+    share = pipeline.HostShare(replicas=replicas)
+    found = _labels(_examples(stream, 60, share=share, batch_size=2 // replicas))
+    for start in range(0, 60, 2):
+        # At the seam of two epochs a record of each may meet.
+        if start // 10 == (start + 1) // 10:
+            assert len(set(found[start : start + 2])) == 2
+    assert collections.Counter(found[:10]) == {0: 1, 1: 3, 2: 2, 3: 4}
+
+
 def test_pseudo_labeled_batches_carry_their_probabilities(pseudo_labeled):
     stream = _stream(pseudo_labeled, pseudo_labeled=True)
     batches = pipeline.training_batches(stream, 5)
@@ -208,7 +231,7 @@ def test_pseudo_labeled_batches_carry_their_probabilities(pseudo_labeled):
 
 
 def test_host_shares_are_disjoint_and_cover_every_epoch(three_shards, unbroken):
-    sizes = (4, 4, 3)
+    sizes = (3, 4, 4)
     hosts = [
         _examples(_stream(three_shards), 2 * size, share=pipeline.HostShare(index, 3))
         for index, size in enumerate(sizes)
@@ -229,14 +252,36 @@ def test_host_shares_are_disjoint_and_cover_every_epoch(three_shards, unbroken):
 def test_host_shares_change_with_the_epoch(three_shards):
     share = pipeline.HostShare(0, 2)
     found = _labels(_examples(_stream(three_shards), 30, share=share))
-    parts = {frozenset(found[start : start + 6]) for start in range(0, 30, 6)}
+    parts = {frozenset(found[start : start + 5]) for start in range(0, 30, 5)}
     assert len(parts) > 1
 
 
 def test_a_host_continues_its_own_share_exactly(three_shards):
-    share = pipeline.HostShare(0, 2)  # 6 of the 11 records.
+    share = pipeline.HostShare(0, 2)  # 5 of the 11 records.
     whole = _examples(_stream(three_shards), 14, share=share)
     _assert_same(_examples(_stream(three_shards), 7, 7, share), whole[7:])
+
+
+def test_a_host_opens_only_the_files_of_its_part(labeled):
+    examples = labeled(3, 3, 3, 2)
+    first = pipeline.HostShare(0, 4)  # Examples 0 and 1 of an epoch's order.
+    found = _labels(_examples(_stream(examples), 16, share=first))
+    of_file = [label // 3 for label in found]
+    epochs = [set(of_file[start : start + 2]) for start in range(0, 16, 2)]
+    assert all(len(files) == 1 for files in epochs)
+    assert len(set.union(*epochs)) > 1
+
+
+def test_hosts_beyond_the_examples_are_refused(three_shards):
+    share = pipeline.HostShare(0, 12)
+    with pytest.raises(InputError, match=r"Host 0 of 12: .* received none of 11"):
+        pipeline.training_batches(_stream(three_shards), 1, share=share)
+
+
+def test_large_records_make_the_shuffle_buffer_smaller(three_shards, monkeypatch):
+    assert pipeline.shuffle_buffer(three_shards) == pipeline.SHUFFLE_BUFFER
+    monkeypatch.setattr(pipeline, "SHUFFLE_BYTES", 20_000)  # Records of 3 KB.
+    assert pipeline.shuffle_buffer(three_shards) == 6
 
 
 def test_host_shares_split_copies_too(pseudo_labeled):
@@ -299,7 +344,7 @@ def test_evaluation_names_records_without_ids_by_file_and_position(labeled):
 
 
 def test_an_empty_set_is_refused_by_name(three_shards):
-    empty = RecordSet(("some/file.tfrecord",), 0, CLASSES)
+    empty = RecordSet(("some/file.tfrecord",), (0,), CLASSES)
     with pytest.raises(InputError, match=r"`pseudo_labeled`.*some/file.tfrecord.*none"):
         pipeline.check_not_empty(empty, "pseudo_labeled")
     pipeline.check_not_empty(three_shards, "labeled")

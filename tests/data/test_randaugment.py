@@ -159,16 +159,15 @@ def test_contrast_blends_with_the_mean_in_corrected_mode_only(noise_image):
     corrected = apply(mode="corrected").numpy()
     assert len(np.unique(corrected)) == 1
     assert abs(int(corrected[0, 0, 0]) - mean[0, 0, 0]) <= 1
-    np.testing.assert_array_equal(apply(mode="reference"), np.full_like(image, 40 * 56 // 256))
+    expected = np.full_like(image, 40 * 56 // 256)
+    np.testing.assert_array_equal(apply(mode="reference"), expected)
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 1.9])
 @pytest.mark.parametrize("op", ["Color", "Contrast", "Brightness", "Sharpness"])
 def test_corrected_enhancements_mean_what_pillow_means(noise_image, op, factor):
     image = noise_image(24, 36, 3)
-    found = ra.apply_op(
-        op, tf.constant(image), _with(enhance=(factor,)), mode="corrected"
-    )
+    found = ra.apply_op(op, tf.constant(image), _with(enhance=(factor,)), mode="corrected")
     expected = _pillow(lambda x: getattr(ImageEnhance, op)(x).enhance(factor), image)
     assert np.abs(found.numpy().astype(int) - expected).max() <= 2
 
@@ -216,9 +215,7 @@ def test_invert_equals_pillow(noise_image):
 @pytest.mark.parametrize("add", [0, 60, 128, 297])
 def test_solarize_add_lifts_dark_values_only(add):
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, -1)
-    found = ra.apply_op(
-        "SolarizeAdd", tf.constant(image), _with(solarize_add=add)
-    )
+    found = ra.apply_op("SolarizeAdd", tf.constant(image), _with(solarize_add=add))
     wide = image.astype(int)
     expected = np.where(wide < 128, np.minimum(wide + add, 255), wide)
     np.testing.assert_array_equal(found, expected)

@@ -138,7 +138,7 @@ def test_shard_name_is_the_contract():
 
 
 def _fingerprint(*paths):
-    return RecordSet(tuple(map(str, paths)), 1, ("a",)).fingerprint()
+    return RecordSet(tuple(map(str, paths)), (), ("a",)).fingerprint()
 
 
 @pytest.mark.parametrize("place", [0, 100, -1], ids=["start", "early", "end"])

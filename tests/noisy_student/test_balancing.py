@@ -77,7 +77,7 @@ class Pool:
         self.labels, self.confidences = labels, confidences
         self.images, self.predictions = str(directory / "u"), str(directory / "p")
         ids = [f"image{i}".encode() for i in range(len(labels))]
-        names, paths = [], []
+        names, paths, counts = [], [], []
         for shard, rows in enumerate(np.array_split(np.arange(len(labels)), shards)):
             name = records.shard_name("unlabeled", shard, shards)
             truth = [
@@ -87,7 +87,8 @@ class Pool:
             records.write_shard(path, map(records.image_example, truth))
             names.append(name)
             paths.append(path)
-        self.records = RecordSet(tuple(paths), len(labels), CLASSES)
+            counts.append(len(rows))
+        self.records = RecordSet(tuple(paths), tuple(counts), CLASSES)
         stage = Stage(
             self.predictions,
             "label",
@@ -242,7 +243,7 @@ def test_no_confident_image_is_an_error_with_a_remedy(pool, tmp_path):
 def test_predictions_of_other_images_are_refused(pool, tmp_path):
     other = tmp_path / "other" / "unlabeled-00000-of-00001.tfrecord"
     records.write_shard(str(other), [{"image/id": b"x"}])
-    pool.records = RecordSet((str(other),), 1, CLASSES)
+    pool.records = RecordSet((str(other),), (1,), CLASSES)
     with pytest.raises(InputError, match="for these unlabeled images"):
         balance(pool, tmp_path / "b")
 

@@ -43,7 +43,7 @@ def golden():
 @pytest.fixture(scope="module")
 def trained(golden):
     """The trainer after six steps, and the loss before each."""
-    examples = RecordSet((), 4 * LABELED, tuple("0123456789"))  # 4 steps an epoch.
+    examples = RecordSet((), (4 * LABELED,), tuple("0123456789"))  # 4 steps an epoch.
     job = TrainingJob(
         labeled=examples,
         pseudo_labeled=examples,

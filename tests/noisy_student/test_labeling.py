@@ -71,7 +71,7 @@ def test_batch_size_does_not_matter(
     teacher, prepared, finished_run, cpu, tmp_path, batch_size
 ):
     part = dataclasses.replace(
-        prepared.unlabeled, files=prepared.unlabeled.files[:1], num_examples=327
+        prepared.unlabeled, files=prepared.unlabeled.files[:1], examples_per_file=(327,)
     )
     labeling.label(teacher, part, str(tmp_path), cpu, batch_size)
     whole = read_predictions(os.path.join(finished_run[0], "generation_1/predictions"))
@@ -112,7 +112,7 @@ def test_other_teacher_in_an_old_directory_is_refused(finished_run, prepared, cp
 
 
 def test_equal_file_names_are_refused():
-    twice = RecordSet(("a/x.tfrecord", "b/x.tfrecord"), 2, ())
+    twice = RecordSet(("a/x.tfrecord", "b/x.tfrecord"), (1, 1), ())
     with pytest.raises(InputError, match="different names"):
         labeling.shards_by_name(twice)
 

@@ -176,7 +176,7 @@ def test_loop_options_are_at_least_one():
 
 
 def test_empty_sets_are_refused_instead_of_hanging(job, cpu, tmp_path):
-    empty = dataclasses.replace(job.labeled, num_examples=0)
+    empty = dataclasses.replace(job.labeled, examples_per_file=(0,))
     with pytest.raises(InputError, match="labeled_data.*at least one"):
         training.train(dataclasses.replace(job, labeled=empty), str(tmp_path), cpu)
 
@@ -189,7 +189,7 @@ def test_a_lost_model_is_written_again_from_the_checkpoint(job, cpu, tmp_path):
 
 
 def test_ratio_beyond_the_unlabeled_images_is_said(tiny, prepared, cpu, capsys):
-    few = dataclasses.replace(prepared.unlabeled, num_examples=30)
+    few = dataclasses.replace(prepared.unlabeled, examples_per_file=(30,))
     training._check(student_job(tiny, prepared, 1, few), cpu)
     assert "40 pseudo-labeled images in each pass" in capsys.readouterr().out
     training._check(student_job(tiny, prepared, 1, prepared.unlabeled), cpu)
