@@ -56,6 +56,19 @@ def check_crop(crop: str) -> None:
         raise InputError(f"Invalid `crop`: expected one of {CROPS}; received {crop!r}.")
 
 
+# Named settings; docs/input.md says which mode of RandAugment each has, and why.
+PRESETS = {
+    # Of the published B7 and L2 students (section 3.1 of the paper).
+    "imagenet": Augmentation(),
+    # As published: RandAugment, a 16x16 cutout, a shift by up to 4 pixels.
+    "svhn": Augmentation(crop="pad", horizontal_flip=False, magnitude=5, cutout=True),
+    "photos": Augmentation(magnitude=9, randaugment_mode="corrected"),
+    "digits": Augmentation(
+        crop="pad", horizontal_flip=False, magnitude=5, randaugment_mode="corrected"
+    ),
+}
+
+
 def clean(encoded: tf.Tensor, size: int, crop: str) -> tf.Tensor:
     """The image without noise: float32 `[size, size, 3]`, not clipped."""
     if crop == "pad":

@@ -10,11 +10,10 @@ import os
 
 from absl import flags
 
-from data.augmentation import Augmentation
 from noisy_student import config, recipes, report
 from noisy_student.iterate import iterate
 from noisy_student.training import LoopOptions
-from tpu_scripts import setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -24,7 +23,6 @@ _WORK_DIR = flags.DEFINE_string("work_dir", "runs/digits", "Where everything goe
 # Part of the configuration, its prefix in the flags, its type.
 _PARTS = (
     ("data", "", config.DataConfig),
-    ("augmentation", "", Augmentation),
     ("selection", "", config.SelectionConfig),
     ("teacher", "teacher_", config.ModelConfig),
     ("teacher_training", "teacher_", config.TrainingConfig),
@@ -33,6 +31,7 @@ _PARTS = (
 )
 for _, _prefix, _type in _PARTS:
     setting_flags.define(_type, _prefix)
+augmentation_flags.define()
 setting_flags.define(config.Config)
 setting_flags.define(LoopOptions)
 strategy_flags.define()
@@ -44,6 +43,7 @@ def main():
         name: setting_flags.override(getattr(settings, name), prefix)
         for name, prefix, _ in _PARTS
     }
+    parts["augmentation"] = augmentation_flags.augmentation(settings.augmentation)
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
     work_dir = _WORK_DIR.value
     options = setting_flags.override(LoopOptions())

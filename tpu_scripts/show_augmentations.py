@@ -8,7 +8,6 @@ size, others as photos of 224 pixels, unless flags say otherwise.
 
 from absl import flags
 
-from data.augmentation import Augmentation
 from data.errors import InputError
 from noisy_student.augmentation_sheet import (
     fitting_settings,
@@ -16,7 +15,7 @@ from noisy_student.augmentation_sheet import (
     sheet,
     write_sheet,
 )
-from tpu_scripts import setting_flags
+from tpu_scripts import augmentation_flags, setting_flags
 
 _DATA = flags.DEFINE_string("data", "digits", "Data set; labels do not matter.")
 _IMAGES = flags.DEFINE_integer("images", 4, "Images that are shown.", lower_bound=1)
@@ -25,7 +24,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the images and the draws.", lower_bound=0)
 _OUTPUT = flags.DEFINE_string("output", "augmentations.png", "The file to write.")
-setting_flags.define(Augmentation)
+augmentation_flags.define()
 
 
 def main():
@@ -36,7 +35,7 @@ def main():
     encoded = read_images(_DATA.value, _IMAGES.value, _SEED.value)
     size, augmentation = fitting_settings(encoded)
     size = _IMAGE_SIZE.value or size
-    augmentation = setting_flags.override(augmentation)
+    augmentation = augmentation_flags.augmentation(augmentation)
     title = (
         f"{_DATA.value}, {size} pixels\n"
         f"magnitude {augmentation.magnitude:g}, {augmentation.randaugment_mode}; "

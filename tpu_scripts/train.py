@@ -10,7 +10,6 @@ import os
 
 from absl import flags
 
-from data.augmentation import Augmentation
 from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.balancing import load_balanced
@@ -18,7 +17,7 @@ from noisy_student.preparation import prepare_set
 from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
-from tpu_scripts import setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -46,8 +45,9 @@ _SEED = flags.DEFINE_integer("seed", None, "In place of the recipe's.")
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where checkpoints and the model go.", required=True
 )
-for _type in (config.ModelConfig, config.TrainingConfig, Augmentation, LoopOptions):
+for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
     setting_flags.define(_type)
+augmentation_flags.define()
 strategy_flags.define(several_workers=True)
 
 
@@ -86,7 +86,7 @@ def main():
         else None,
         model=model,
         training=training,
-        augmentation=setting_flags.override(recipe.augmentation),
+        augmentation=augmentation_flags.augmentation(recipe.augmentation),
         seed=config.seed_of(seed, generation),
     )
     options = setting_flags.override(LoopOptions())

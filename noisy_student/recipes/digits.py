@@ -6,7 +6,7 @@
 were chosen: docs/results/digits.md.
 """
 
-from data.augmentation import Augmentation
+from data.augmentation import PRESETS
 from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
 
 _MODEL = ModelConfig(
@@ -28,9 +28,7 @@ CONFIG = Config(
         test_data="digits:test",
         num_shards=2,
     ),
-    augmentation=Augmentation(
-        crop="pad", horizontal_flip=False, magnitude=5, randaugment_mode="corrected"
-    ),
+    augmentation=PRESETS["digits"],
     teacher=_MODEL,
     student=_MODEL,
     teacher_training=TrainingConfig(**_TRAINING),

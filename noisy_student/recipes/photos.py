@@ -7,7 +7,7 @@ Sizes for one machine, not for the paper's tables; the settings were not tuned.
 Every one can be changed by a flag, such as --student_variant=efficientnet-b2.
 """
 
-from data.augmentation import Augmentation
+from data.augmentation import PRESETS
 from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
 
 _MODEL = ModelConfig(variant="efficientnet-b0", image_size=224, batch_norm_momentum=0.97)
@@ -23,7 +23,7 @@ CONFIG = Config(
     data=DataConfig(
         labeled_data="folder:photos/labeled", unlabeled_data="folder:photos/unlabeled"
     ),
-    augmentation=Augmentation(magnitude=9, randaugment_mode="corrected"),
+    augmentation=PRESETS["photos"],
     teacher=_MODEL,
     student=_MODEL,
     teacher_training=TrainingConfig(**_TRAINING),

@@ -153,6 +153,18 @@ def test_operations_come_after_the_crop_of_a_photo(photo):
     assert any(equalized)
 
 
+def test_the_svhn_preset_cuts_after_randaugment_and_shifts_last(noise_image, encode):
+    image = noise_image(32, 32, 3)
+    for seed in ([3, 1], [4, 1], [5, 1]):
+        found = aug.augmented(encode(image), 32, aug.PRESETS["svhn"], seed)
+        uniforms = tf.random.stateless_uniform([13], seed)
+        randaugment_of_32 = randaugment.RandAugment(2, 5, 32, "reference")
+        expected = randaugment_of_32(tf.constant(image), tf.reshape(uniforms[5:], [2, 4]))
+        expected = image_ops.cutout(expected, 8, uniforms[3:5])
+        expected = crops.reflect_pad_crop(expected, 4, uniforms[:2])
+        np.testing.assert_array_equal(found, expected)  # And not mirrored.
+
+
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
 def test_clean_is_the_published_crop_of_a_photo(noise_image, encode, image_format):
     # Black and white alone, so that bicubic overshoots.

@@ -316,6 +316,31 @@ def test_the_sign_mirrors_shears_and_rotations(noise_image, op):
         np.testing.assert_array_equal(last[moved:], line[:-moved])
 
 
+@pytest.mark.parametrize("direction", ra.DIRECTIONS)
+@pytest.mark.parametrize("op", ["ShearX", "ShearY", "Rotate"])
+def test_shears_and_rotations_mean_what_pillow_means(op, direction):
+    y, x = np.mgrid[:60, :80].astype(np.float32)
+    # Changes by about two grey levels a pixel: half a pixel off is one level.
+    image = np.stack([20 + 2 * x, 30 + 2 * y, 40 + x + y], -1).astype(np.uint8)
+    strengths = _with(shear=0.31, degrees=20.0)
+    found = ra.apply_op(op, tf.constant(image), strengths, direction, mode="corrected")
+    shear, grey = direction * 0.31, (image_ops.FILL,) * 3
+    pillow = Image.fromarray(image)
+    if op == "Rotate":
+        expected = pillow.rotate(direction * 20.0, fillcolor=grey)
+    else:
+        matrix = (1, shear, 0, 0, 1, 0) if op == "ShearX" else (1, 0, 0, shear, 1, 0)
+        expected = pillow.transform(
+            pillow.size, Image.Transform.AFFINE, matrix, fillcolor=grey
+        )
+    found, expected = found.numpy().astype(int), np.asarray(expected).astype(int)
+    filled = [(image == image_ops.FILL).all(-1) for image in (found, expected)]
+    assert 0.1 < filled[0].mean() < 0.5
+    assert (filled[0] != filled[1]).mean() < 0.03  # Along the border only.
+    both = ~filled[0] & ~filled[1]
+    assert np.abs(found - expected)[both].max() <= 2
+
+
 @pytest.mark.parametrize("quarters", [1, -1, 2])
 def test_rotation_by_right_angles_is_counterclockwise(noise_image, quarters):
     image = noise_image(21, 21, 3)

@@ -130,7 +130,7 @@ def test_predict_labels_a_folder(tmp_path, finished_run):
 
 def test_the_noise_is_drawn_as_a_picture(tmp_path):
     path = f"{tmp_path}/sheet.png"
-    flags = ("--images=2", "--magnitude=9", "--randaugment_mode=corrected")
+    flags = ("--images=2", "--augmentation=svhn", "--magnitude=9")
     printed = run_script("show_augmentations", "--data=digits", *flags, f"--output={path}")
     assert "21 rows of 2 images" in printed
     with Image.open(path) as image:
@@ -141,7 +141,7 @@ def test_the_noise_is_drawn_as_a_picture(tmp_path):
 
 def test_helpshort_has_a_line_for_every_setting():
     printed = run_script("iterate", "--helpshort", expect=1)
-    for flag in ("labels_per_class", "student_width", "magnitude", "strategy", "seed"):
+    for flag in ("labels_per_class", "student_width", "augmentation", "magnitude", "seed"):
         assert f"--{flag}: " in printed
     assert "(an integer)" in printed
 
