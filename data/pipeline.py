@@ -28,7 +28,7 @@ from data.errors import InputError
 from data.records import BadRecord, RecordSet
 
 SHUFFLE_BUFFER = 16384  # Records, as in the published code.
-SHUFFLE_BYTES = 2**30  # About; three times as much is in memory for moments.
+SHUFFLE_BYTES = 2**29  # About; four times as much is in memory for moments.
 
 
 @dataclasses.dataclass(frozen=True)

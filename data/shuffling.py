@@ -30,17 +30,15 @@ def shuffled(dataset, buffer: int, batch_size: int, offset, seed) -> tf.data.Dat
     windows = padding.concatenate(dataset).batch(window).enumerate()
 
     def shuffle(number, rows):
-        rows = [tf.boolean_mask(column, rows[1] >= 0) for column in rows]
-        path, position, *_ = rows
+        """What the window holds, in its new order."""
+        padded = tf.where(number == 0, offset, 0)
+        path, position = rows[0][padded:], rows[1][padded:]
         _, file = tf.unique(path, out_idx=tf.int64)
         _, identity = tf.unique(file * 2**40 + position)
-        order = spread_order(
-            identity,
-            batch_size,
-            tf.where(number == 0, offset, 0),
-            tf.random.experimental.stateless_fold_in(seed, number),
-        )
-        return tuple(tf.gather(column, order) for column in rows)
+        window_seed = tf.random.experimental.stateless_fold_in(seed, number)
+        order = spread_order(identity, batch_size, padded, window_seed)
+        # One copy of the window, which may be large.
+        return tuple(tf.gather(x, tf.cast(order, tf.int64) + padded) for x in rows)
 
     return windows.map(shuffle).prefetch(1).unbatch()
 
