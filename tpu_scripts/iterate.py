@@ -39,6 +39,7 @@ strategy_flags.define()
 
 def main():
     settings = recipes.load(_RECIPE.value)
+    options = setting_flags.override(LoopOptions())
     parts = {
         name: setting_flags.override(getattr(settings, name), prefix)
         for name, prefix, _ in _PARTS
@@ -46,7 +47,6 @@ def main():
     parts["augmentation"] = augmentation_flags.augmentation(settings.augmentation)
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
     work_dir = _WORK_DIR.value
-    options = setting_flags.override(LoopOptions())
     summary = iterate(settings, work_dir, strategy_flags.create_strategy(), options)
     print()
     print(report.format_table(report.table(summary)))

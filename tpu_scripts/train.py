@@ -69,6 +69,7 @@ def main():
     training = setting_flags.override(getattr(recipe, f"{kind}_training"))
     config.check_model(model)
     config.check_training(training)
+    options = setting_flags.override(LoopOptions())
     generation = _GENERATION.value
     if generation is None:
         generation = 0 if kind == "teacher" else 1
@@ -89,7 +90,6 @@ def main():
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
         seed=config.seed_of(seed, generation),
     )
-    options = setting_flags.override(LoopOptions())
     info = train(job, output_dir, strategy, options, name=_ROLE.value)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
 
