@@ -6,6 +6,7 @@ replica, layer), given by `noise_key`.
 """
 
 import contextlib
+import dataclasses
 import threading
 import zlib
 
@@ -15,9 +16,17 @@ import tensorflow as tf
 _active = threading.local()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Key:
+    """What is active: two numbers to draw from, and which rows have which noise."""
+
+    numbers: tuple
+    noisy_rows: dict
+
+
 @contextlib.contextmanager
-def noise_key(seed, step):
-    """Makes the noise of every layer called inside a function of (seed, step).
+def noise_key(seed, step, part=0, noisy_rows=None):
+    """Makes the noise of every layer called inside a function of (seed, step, part).
 
     Call it inside the function that `strategy.run` runs: each replica then
     draws its own noise, and a repeated step draws the same noise again.
@@ -26,11 +35,16 @@ def noise_key(seed, step):
     Args:
         seed: Integer, one per training run.
         step: Scalar integer tensor, the training step.
+        part: Integer below 2^15, of a step that goes through its batch in parts.
+        noisy_rows: bool tensors `[N]` by kind of noise, `dropout` or
+            `stochastic_depth`: only these images of a batch of N have it. A kind
+            that is not there is on for all.
     """
     context = tf.distribute.get_replica_context()
     replica = context.replica_id_in_sync_group if context else 0
-    first = tf.cast(seed, tf.int64) * 65536 + tf.cast(replica, tf.int64)
-    with _activated((first, tf.cast(step, tf.int64))):
+    first = tf.cast(seed, tf.int64) * 65536 + tf.cast(replica, tf.int64) + part * 2**48
+    numbers = (first, tf.cast(step, tf.int64))
+    with _activated(_Key(numbers, noisy_rows or {})):
         yield
 
 
@@ -42,9 +56,8 @@ def repeatable(function):
     """
     key = getattr(_active, "key", None)
     if key is None:
-        key = tuple(
-            tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)[i] for i in (0, 1)
-        )
+        numbers = tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
+        key = _Key((numbers[0], numbers[1]), {})
 
     def repeated(*args):
         with _activated(key):
@@ -63,15 +76,24 @@ def _activated(key):
         _active.key = previous
 
 
-def _uniform(shape, layer_name: str) -> tf.Tensor:
-    """Uniform float32 in [0, 1), differing by seed, step, replica and layer."""
+def uniform(shape, name: str) -> tf.Tensor:
+    """Uniform float32 in [0, 1), differing by seed, step, part, replica and name."""
     key = getattr(_active, "key", None)
     if key is None:
         return tf.random.uniform(shape)
-    salt = tf.constant(zlib.crc32(layer_name.encode()), tf.int64)
-    seed = tf.stack([key[0], key[1] * 2**32 + salt])
+    salt = tf.constant(zlib.crc32(name.encode()), tf.int64)
+    seed = tf.stack([key.numbers[0], key.numbers[1] * 2**32 + salt])
     # Named, since the automatic choice draws otherwise under XLA than without.
     return tf.random.stateless_uniform(shape, seed, alg="philox")
+
+
+def _in_noisy_rows(kind: str, noisy, inputs) -> tf.Tensor:
+    """`noisy` where the active key has this kind of noise on, else `inputs`."""
+    key = getattr(_active, "key", None)
+    rows = key.noisy_rows.get(kind) if key else None
+    if rows is None:
+        return noisy
+    return tf.where(tf.reshape(rows, [-1] + [1] * (inputs.shape.rank - 1)), noisy, inputs)
 
 
 def _check_rate(rate: float) -> float:
@@ -99,8 +121,9 @@ class StochasticDepth(keras.layers.Layer):
         if not training or not self.trainable or self.rate == 0:
             return inputs
         keep = 1.0 - self.rate
-        mask = tf.floor(keep + _uniform([tf.shape(inputs)[0], 1, 1, 1], self.name))
-        return inputs / tf.cast(keep, inputs.dtype) * tf.cast(mask, inputs.dtype)
+        mask = tf.floor(keep + uniform([tf.shape(inputs)[0], 1, 1, 1], self.name))
+        noisy = inputs / tf.cast(keep, inputs.dtype) * tf.cast(mask, inputs.dtype)
+        return _in_noisy_rows("stochastic_depth", noisy, inputs)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -124,8 +147,9 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs, training=False):
         if not training or self.rate == 0:
             return inputs
-        kept = _uniform(tf.shape(inputs), self.name) >= self.rate
-        return tf.where(kept, inputs / (1.0 - self.rate), tf.zeros_like(inputs))
+        kept = uniform(tf.shape(inputs), self.name) >= self.rate
+        noisy = tf.where(kept, inputs / (1.0 - self.rate), tf.zeros_like(inputs))
+        return _in_noisy_rows("dropout", noisy, inputs)
 
     def compute_output_shape(self, input_shape):
         return input_shape

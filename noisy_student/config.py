@@ -12,6 +12,7 @@ import efficientnet
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import setting
+from noisy_student import losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ class DataConfig:
     )
 
 
+SCHEDULES = ("exponential", "cosine")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -112,6 +114,12 @@ class TrainingConfig:
     final_base_learning_rate: float = setting(
         0.0, "Base learning rate to end at; sets --decay_epochs. 0: use --decay_epochs."
     )
+    schedule: str = setting(
+        "exponential", "exponential (as published) or cosine, which ignores --decay_epochs."
+    )
+    train_ratio: float = setting(
+        1.0, "Multiplies epochs and decay epochs (2 in the published scripts)."
+    )
     weight_decay: float = setting(1e-5, "Of the L2 term on all but batch norm.")
     label_smoothing: float = setting(
         0.1, "For true and for hard pseudo-labels, 0 to 1; soft ones have none."
@@ -125,14 +133,46 @@ class TrainingConfig:
     softmax_temperature: float = setting(
         1.0, "T of the soft pseudo-labels p^(1/T), above 0."
     )
+    loss_weighting: str = setting(
+        "reference",
+        "reference: labeled loss + ratio times the other, as the published code; "
+        "concatenated: the mean over all images, as the paper.",
+    )
+    labeled_sample_probability: float = setting(
+        1.0,
+        "Chance of a labeled image to count, for labeled batches smaller than the number "
+        "of replicas (--label_data_sample_prob of the published code).",
+    )
+    pseudo_labeled_augmentation: bool = setting(
+        True, "RandAugment and cutout on pseudo-labeled images (off in table 6's rows)."
+    )
+    pseudo_labeled_dropout: bool = setting(True, "Dropout on pseudo-labeled images.")
+    pseudo_labeled_stochastic_depth: bool = setting(
+        True, "Stochastic depth on pseudo-labeled images."
+    )
+    accumulation_steps: int = setting(
+        1, "Parts of a batch computed one after the other: less memory, same update."
+    )
+    clip_gradient_norm: float = setting(
+        0.0, "Largest norm of all gradients together; 0: not clipped, as published."
+    )
+
+    @property
+    def labeled_per_step(self) -> float:
+        """Labeled images a step that count, on average."""
+        return self.batch_size * self.labeled_sample_probability
 
     @property
     def pseudo_batch_size(self) -> int:
         """Pseudo-labeled images a step, over all replicas."""
-        return math.ceil(self.batch_size * self.unlabeled_ratio)
+        return math.ceil(self.labeled_per_step * self.unlabeled_ratio)
+
+    @property
+    def total_epochs(self) -> float:
+        return self.epochs * self.train_ratio
 
     def total_steps(self, num_labeled: int) -> int:
-        return max(1, round(self.epochs * num_labeled / self.batch_size))
+        return max(1, round(self.total_epochs * num_labeled / self.labeled_per_step))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,13 +296,24 @@ def check_model(model: ModelConfig, prefix: str = "") -> None:
 
 
 def check_training(training: TrainingConfig, prefix: str = "") -> None:
-    for name in ("batch_size", "epochs", "base_learning_rate", "decay_epochs"):
+    positive = ("batch_size", "epochs", "base_learning_rate", "decay_epochs")
+    for name in (*positive, "train_ratio", "accumulation_steps"):
         _check_positive(prefix + name, getattr(training, name))
     _check_positive(f"{prefix}softmax_temperature", training.softmax_temperature)
     _check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
     _check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)
-    for name in ("warmup_epochs", "weight_decay", "unlabeled_ratio"):
+    for name in ("warmup_epochs", "weight_decay", "unlabeled_ratio", "clip_gradient_norm"):
         _check_range(prefix + name, getattr(training, name), 0, math.inf)
+    _check_range(
+        f"{prefix}labeled_sample_probability", training.labeled_sample_probability, 1e-6, 1
+    )
+    _check_one_of(f"{prefix}loss_weighting", training.loss_weighting, losses.WEIGHTINGS)
+    _check_one_of(f"{prefix}schedule", training.schedule, SCHEDULES)
+    if training.schedule == "cosine" and training.warmup_epochs >= training.total_epochs:
+        raise InputError(
+            f"`{prefix}warmup_epochs`: expected fewer than the {training.total_epochs} "
+            f"epochs with a cosine schedule; received {training.warmup_epochs}."
+        )
     final, base = training.final_base_learning_rate, training.base_learning_rate
     if not 0 <= final < base:
         raise InputError(
@@ -340,6 +391,11 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         bounds = f"{low} or more" if high == math.inf else f"{low} to {high}"
         raise InputError(f"`{name}`: expected {bounds}; received {value}.")
+
+
+def _check_one_of(name: str, value: str, choices) -> None:
+    if value not in choices:
+        raise InputError(f"`{name}`: expected {' or '.join(choices)}; received {value!r}.")
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -23,7 +23,7 @@ from noisy_student.export import export
 from noisy_student.labeling import label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
-from noisy_student.strategy import check_batch_size, check_group_size, check_one_process
+from noisy_student.strategy import check_group_size, check_one_process, check_parts
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
 
@@ -190,12 +190,12 @@ def _check_strategy(config: Config, strategy) -> None:
     """Refuses batches and groups that do not fit the replicas, before any training."""
     check_one_process("the whole loop", strategy)
     teacher, student = config.teacher_training, config.student_training
-    for name, size in (
-        ("teacher_batch_size", teacher.batch_size),
-        ("student_batch_size", student.batch_size),
-        ("student_batch_size · unlabeled_ratio", student.pseudo_batch_size),
+    for name, size, training in (
+        ("teacher_batch_size", teacher.batch_size, teacher),
+        ("student_batch_size", student.batch_size, student),
+        ("student_batch_size · unlabeled_ratio", student.pseudo_batch_size, student),
     ):
-        check_batch_size(name, size, strategy)
+        check_parts(name, size, training.accumulation_steps, strategy)
     for role, model in (("teacher", config.teacher), ("student", config.student)):
         size = model.batch_norm_group_size
         check_group_size(f"{role}_batch_norm_group_size", size, strategy)

@@ -2,19 +2,24 @@
 
 import tensorflow as tf
 
+WEIGHTINGS = ("reference", "concatenated")
 
-def labeled_loss(labels, logits, label_smoothing: float) -> tf.Tensor:
+
+def labeled_loss(labels, logits, label_smoothing: float, kept=None) -> tf.Tensor:
     """Mean cross entropy against labels smoothed by s: (1-s)·onehot + s/C.
 
     Args:
         labels: int `[N]`.
         logits: float32 `[N, C]`.
         label_smoothing: s, 0 to 1.
+        kept: float32 `[N]` of 0 and 1 by which the terms are multiplied; their
+            sum is divided by N all the same, as published.
     """
     num_classes = logits.shape[-1]
     targets = tf.one_hot(labels, num_classes)
     targets = targets * (1.0 - label_smoothing) + label_smoothing / num_classes
-    return soft_loss(targets, logits)
+    terms = tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
+    return tf.reduce_mean(terms if kept is None else terms * kept)
 
 
 def soft_loss(targets, logits) -> tf.Tensor:
@@ -22,6 +27,24 @@ def soft_loss(targets, logits) -> tf.Tensor:
     return tf.reduce_mean(
         tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
     )
+
+
+def combined(labeled, pseudo_labeled, ratio: float, weighting: str) -> tf.Tensor:
+    """The data term of the objective, from the means over labeled and pseudo-labeled.
+
+    `reference` (published `main.py`): L + ratio·U.
+    `concatenated` (paper §2): (L + ratio·U) / (1 + ratio), the mean over the
+    concatenated batch. It is the other one divided by 1 + ratio, so that weight
+    decay weighs more beside it; RMSProp hardly sees the difference otherwise.
+
+    Args:
+        labeled: L, a scalar.
+        pseudo_labeled: U, a scalar.
+        ratio: Pseudo-labeled images for each labeled one.
+        weighting: One of `WEIGHTINGS`.
+    """
+    total = labeled + ratio * pseudo_labeled
+    return total if weighting == "reference" else total / (1.0 + ratio)
 
 
 def soften(probabilities, temperature: float) -> tf.Tensor:

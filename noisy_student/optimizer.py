@@ -86,20 +86,56 @@ class PublishedSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return dict(vars(self))
 
 
-def schedule_for(training, num_labeled: int) -> PublishedSchedule:
+class CosineSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then half a cosine (Loshchilov & Hutter, arXiv 1608.03983).
+
+    With W warm-up steps of S in all:
+    step s < W:  lr0 · s / W
+    later:       end + (lr0 - end) · (1 + cos(π · (s - W) / (S - W))) / 2
+
+    Args:
+        initial: lr0.
+        end: Learning rate at the end.
+        warmup_steps: W, below S.
+        total_steps: S.
+    """
+
+    def __init__(self, initial, end, warmup_steps, total_steps):
+        self.initial, self.end = initial, end
+        self.warmup_steps, self.total_steps = warmup_steps, total_steps
+
+    def __call__(self, step):
+        step = tf.cast(step, tf.float32)
+        done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
+        fall = (1.0 + tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))) / 2.0
+        decayed = self.end + (self.initial - self.end) * fall
+        warm = self.initial * step / max(self.warmup_steps, 1)
+        return tf.where(step < self.warmup_steps, warm, decayed)
+
+    def get_config(self):
+        return dict(vars(self))
+
+
+def schedule_for(training, num_labeled: int):
     """The schedule of a `TrainingConfig` over `num_labeled` images.
 
-    With a final base learning rate, D follows from it: with T epochs in all
-    after the warm-up, D = T / (ln(final / base) / ln 0.97).
+    lr0 = base · labeled images a step / 256. With a final base learning rate, the D
+    of `PublishedSchedule` follows from it: with T epochs in all after the warm-up,
+    D = T / (ln(final / base) / ln 0.97).
     """
-    decay_epochs = training.decay_epochs
+    per_step = training.labeled_per_step
+    scale, steps_per_epoch = per_step / 256, num_labeled / per_step
+    initial = training.base_learning_rate * scale
+    if training.schedule == "cosine":
+        return CosineSchedule(
+            initial,
+            training.final_base_learning_rate * scale,
+            int(training.warmup_epochs * steps_per_epoch),
+            training.total_steps(num_labeled),
+        )
+    decay_epochs = training.decay_epochs * training.train_ratio
     if training.final_base_learning_rate:
         ratio = training.final_base_learning_rate / training.base_learning_rate
         stairs = math.log(ratio) / math.log(DECAY_RATE)
-        decay_epochs = max(training.epochs - training.warmup_epochs, 1e-6) / stairs
-    return PublishedSchedule(
-        initial=training.base_learning_rate * training.batch_size / 256,
-        steps_per_epoch=num_labeled / training.batch_size,
-        warmup_epochs=training.warmup_epochs,
-        decay_epochs=decay_epochs,
-    )
+        decay_epochs = max(training.total_epochs - training.warmup_epochs, 1e-6) / stairs
+    return PublishedSchedule(initial, steps_per_epoch, training.warmup_epochs, decay_epochs)

@@ -58,14 +58,18 @@ def _several_workers(strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def check_batch_size(name: str, batch_size: int, strategy) -> None:
-    """Refuses a global batch that the replicas cannot share evenly."""
+def check_parts(name: str, batch_size: int, accumulation_steps: int, strategy) -> None:
+    """Refuses a global batch that replicas, and their parts of a step, cannot share."""
     replicas = strategy.num_replicas_in_sync
-    if batch_size % replicas:
+    parts = replicas * accumulation_steps
+    if batch_size % parts:
+        of = f"{replicas} replicas"
+        if accumulation_steps > 1:
+            of += f" times {accumulation_steps} `accumulation_steps`"
         raise InputError(
-            f"`{name}`: expected a multiple of the {replicas} replicas; received "
-            f"{batch_size}. The nearest are {batch_size // replicas * replicas} and "
-            f"{(batch_size // replicas + 1) * replicas}."
+            f"`{name}`: expected a multiple of the {of}; received {batch_size}. The "
+            f"nearest are {batch_size // parts * parts} and "
+            f"{(batch_size // parts + 1) * parts}."
         )
 
 

@@ -7,6 +7,8 @@ A step sees labeled and pseudo-labeled images in one batch (paper §2, published
     L    = mean cross entropy of the labeled rows, labels smoothed
     U    = mean cross entropy of the pseudo-labeled rows
     loss = L + unlabeled_ratio · U + weight_decay · Σ ½‖v‖²
+
+Other weightings, and parts of it that can be switched off: `TrainingConfig`.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ import tensorflow as tf
 from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import BadRecord, RecordSet
-from efficientnet import noise_key
+from efficientnet import noise
 from noisy_student import ema, losses, optimizer
 from noisy_student.config import ModelConfig, TrainingConfig
 
@@ -158,30 +160,71 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             self._strategy.run(self._train_step, args=(next(iterator),))
 
     def _train_step(self, batch) -> None:
+        gradients, metrics = self._gradients(batch)
+        gradients = self._clipped(gradients)
+        variables = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.ema.update(self.optimizer.iterations.value)
+        self._sums.add(metrics)
+
+    def _gradients(self, batch) -> tuple[list, dict]:
+        """This replica's share of the gradients, which are summed over replicas.
+
+        A batch in k parts gives the mean of k means; each part has batch-norm
+        statistics and noise of its own.
+        """
+        parts = _parts(batch, self._job.training.accumulation_steps)
+        gradients, sums = [], {}
+        for number, part in enumerate(parts):
+            # One after the other, so that memory holds one part's activations.
+            with tf.control_dependencies(gradients):
+                found, metrics = self._gradients_of_part(part, number)
+            found = [gradient / len(parts) for gradient in found]
+            if gradients:
+                found = [x + y for x, y in zip(gradients, found, strict=True)]
+            gradients = found
+            for name, value in metrics.items():
+                sums[name] = sums.get(name, 0.0) + value / len(parts)
+        return gradients, sums
+
+    def _gradients_of_part(self, batch, number: int) -> tuple[list, dict]:
         job, step = self._job, self.optimizer.iterations
         labeled, pseudo = batch["labeled"], batch.get("pseudo_labeled")
         images = labeled["image"]  # [B, S, S, 3]
         if pseudo:
             images = tf.concat([images, pseudo["image"]], 0)  # [B + ratio·B, S, S, 3]
+        noisy_rows = _noisy_rows(job.training, labeled["image"].shape[0], images.shape[0])
         with tf.GradientTape() as tape:
-            with noise_key(job.seed, step.value):
+            with noise.noise_key(job.seed, step.value, number, noisy_rows):
                 logits = self.model(images, training=True)  # [B + ratio·B, C]
-            loss, metrics = self._loss(labeled, pseudo, logits)
+                loss, metrics = self._loss(labeled, pseudo, logits)
             # Gradients are summed over replicas: each contributes its share.
             share = loss / self._strategy.num_replicas_in_sync
-        variables = self.model.trainable_variables
-        self.optimizer.apply_gradients(
-            zip(tape.gradient(share, variables), variables, strict=True)
-        )
-        self.ema.update(step.value)
-        self._sums.add(metrics)
+        return tape.gradient(share, self.model.trainable_variables), metrics
+
+    def _clipped(self, gradients) -> list:
+        """Gradients whose sum over replicas has at most `clip_gradient_norm`.
+
+        g · min(1, limit / ‖g‖), the norm being that of all gradients together.
+        """
+        limit = self._job.training.clip_gradient_norm
+        if not limit:
+            return gradients
+        context = tf.distribute.get_replica_context()
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        scale = limit / tf.maximum(tf.linalg.global_norm(summed), limit)
+        # Each replica's own part: the optimizer sums them again.
+        return [gradient * scale for gradient in gradients]
 
     def _loss(self, labeled, pseudo, logits):
         settings = self._job.training
         num_labeled = labeled["image"].shape[0]
         labeled_logits, pseudo_logits = logits[:num_labeled], logits[num_labeled:]
         labeled_loss = losses.labeled_loss(
-            labeled["label"], labeled_logits, settings.label_smoothing
+            labeled["label"],
+            labeled_logits,
+            settings.label_smoothing,
+            self._drawn(num_labeled),
         )
         metrics = {
             "labeled_loss": labeled_loss,
@@ -189,19 +232,34 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         }
         loss = labeled_loss
         if pseudo:
-            targets = losses.soften(pseudo["probabilities"], settings.softmax_temperature)
-            if settings.soft_labels:
-                pseudo_loss = losses.soft_loss(targets, pseudo_logits)
-            else:
-                pseudo_loss = losses.labeled_loss(
-                    pseudo["label"], pseudo_logits, settings.label_smoothing
-                )
-            loss += settings.unlabeled_ratio * pseudo_loss
-            metrics["pseudo_labeled_loss"] = pseudo_loss
-            metrics["target_confidence"] = tf.reduce_mean(tf.reduce_max(targets, -1))
-            metrics["teacher_agreement"] = _agreement(pseudo_logits, pseudo["label"])
+            pseudo_loss, pseudo_metrics = self._pseudo_loss(pseudo, pseudo_logits)
+            loss = losses.combined(
+                labeled_loss, pseudo_loss, settings.unlabeled_ratio, settings.loss_weighting
+            )
+            metrics |= pseudo_metrics
         loss += settings.weight_decay * losses.l2_penalty(self._decayed)
         return loss, {"loss": loss, **metrics}
+
+    def _pseudo_loss(self, pseudo, logits):
+        settings = self._job.training
+        targets = losses.soften(pseudo["probabilities"], settings.softmax_temperature)
+        if settings.soft_labels:
+            loss = losses.soft_loss(targets, logits)
+        else:
+            loss = losses.labeled_loss(pseudo["label"], logits, settings.label_smoothing)
+        return loss, {
+            "pseudo_labeled_loss": loss,
+            "target_confidence": tf.reduce_mean(tf.reduce_max(targets, -1)),
+            "teacher_agreement": _agreement(logits, pseudo["label"]),
+        }
+
+    def _drawn(self, num_labeled: int) -> tf.Tensor | None:
+        """Which labeled images count, 0 or 1 `[B]`; None where all do."""
+        probability = self._job.training.labeled_sample_probability
+        if probability == 1:
+            return None
+        drawn = noise.uniform([num_labeled], "labeled_sample") < probability
+        return tf.cast(drawn, tf.float32)
 
     def _metric_names(self):
         names = ["loss", "labeled_loss", "labeled_accuracy"]
@@ -242,10 +300,14 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         return self._strategy.distribute_datasets_from_function(dataset)
 
     def _stream(self, examples, pseudo_labeled):
+        augmentation = self._job.augmentation
+        if pseudo_labeled and not self._job.training.pseudo_labeled_augmentation:
+            # As the published code without a policy: crop and mirror stay.
+            augmentation = dataclasses.replace(augmentation, num_ops=0, cutout=False)
         return pipeline.TrainingInput(
             examples=examples,
             image_size=self._job.model.resolution,
-            augmentation=self._job.augmentation,
+            augmentation=augmentation,
             seed=self._job.seed,
             pseudo_labeled=pseudo_labeled,
         )
@@ -275,6 +337,24 @@ class _Sums:
         for variable in self._variables.values():
             variable.assign(0.0)
         return values
+
+
+def _parts(batch, count: int) -> list:
+    """The batch in `count` equal parts, each with labeled and pseudo-labeled rows."""
+    if count == 1:
+        return [batch]
+    pieces = [tf.split(rows, count) for rows in tf.nest.flatten(batch)]
+    return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]
+
+
+def _noisy_rows(settings, num_labeled: int, num_images: int) -> dict[str, tf.Tensor]:
+    """Rows that have dropout and stochastic depth, where not all have."""
+    labeled = tf.range(num_images) < num_labeled
+    switches = {
+        "dropout": settings.pseudo_labeled_dropout,
+        "stochastic_depth": settings.pseudo_labeled_stochastic_depth,
+    }
+    return {kind: labeled for kind, on in switches.items() if not on}
 
 
 def _agreement(logits, labels) -> tf.Tensor:

@@ -20,7 +20,7 @@ from data.settings import setting
 from noisy_student import model_files
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
-from noisy_student.strategy import check_batch_size, check_group_size, is_chief
+from noisy_student.strategy import check_group_size, check_parts, is_chief
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
 
 CHECKPOINTS, HISTORY = "checkpoints", "history.jsonl"
@@ -127,7 +127,8 @@ def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
 
 
 def _check(job: TrainingJob, strategy) -> None:
-    check_batch_size("batch_size", job.training.batch_size, strategy)
+    settings = job.training
+    check_parts("batch_size", settings.batch_size, settings.accumulation_steps, strategy)
     check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
     pipeline.check_not_empty(job.labeled, "labeled_data")
     if job.pseudo_labeled is None:
@@ -144,7 +145,8 @@ def _check(job: TrainingJob, strategy) -> None:
             f"{job.training.unlabeled_ratio}."
         )
     pipeline.check_not_empty(job.pseudo_labeled, "unlabeled_data")
-    check_batch_size("batch_size · unlabeled_ratio", job.pseudo_batch_size, strategy)
+    name = "batch_size · unlabeled_ratio"
+    check_parts(name, job.pseudo_batch_size, settings.accumulation_steps, strategy)
     wanted = job.training.unlabeled_ratio * job.labeled.num_examples
     if wanted > job.pseudo_labeled.num_examples:
         print(

@@ -1,5 +1,7 @@
 """RMSProp and the schedule against the published code's recurrences."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -70,3 +72,28 @@ def test_staircase_counts_from_step_zero():
 def test_no_warmup_starts_at_the_full_rate():
     schedule = PublishedSchedule(0.5, 10, warmup_epochs=0, decay_epochs=2.4)
     assert float(schedule(0)) == 0.5
+
+
+def test_cosine_falls_from_the_warm_up_to_the_end():
+    training = TrainingConfig(
+        batch_size=64,
+        epochs=20,
+        warmup_epochs=4,
+        base_learning_rate=1.0,
+        final_base_learning_rate=0.1,
+        schedule="cosine",
+    )
+    schedule = schedule_for(training, 640)  # 10 steps an epoch, 200 in all.
+    rates = [float(schedule(step)) for step in (0, 20, 40, 120, 200, 250)]
+    half = 0.25 * (0.1 + 0.9 * 0.5)
+    np.testing.assert_allclose(rates, [0, 0.125, 0.25, half, 0.025, 0.025], rtol=1e-5)
+
+
+def test_train_ratio_multiplies_epochs_and_decay():
+    plain = TrainingConfig(batch_size=64, epochs=20)
+    twice = dataclasses.replace(plain, train_ratio=2.0)
+    assert twice.total_steps(640) == 2 * plain.total_steps(640) == 400
+    assert schedule_for(twice, 640).decay_epochs == 4.8
+    # Where the last rate is given, the staircase spans all epochs after the warm-up.
+    ending = dataclasses.replace(twice, final_base_learning_rate=0.016 * 0.97**7)
+    assert schedule_for(ending, 640).decay_epochs == pytest.approx(35 / 7)

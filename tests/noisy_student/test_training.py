@@ -14,7 +14,7 @@ from data.errors import InputError
 from noisy_student import model_files, training
 from noisy_student.iterate import student_job, teacher_job
 from noisy_student.preparation import PreparedData
-from noisy_student.strategy import check_batch_size, check_group_size
+from noisy_student.strategy import check_group_size, check_parts
 from noisy_student.train_step import NoisyStudentTrainer
 from noisy_student.training import LoopOptions, read_history
 
@@ -138,7 +138,7 @@ def test_batch_must_divide_among_replicas():
         num_replicas_in_sync = 8
 
     with pytest.raises(InputError, match=r"8 replicas.*received 20.*16 and 24"):
-        check_batch_size("batch_size", 20, EightReplicas())
+        check_parts("batch_size", 20, 1, EightReplicas())
 
 
 def test_groups_for_batch_norm_must_divide_the_replicas():
