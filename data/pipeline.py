@@ -9,8 +9,9 @@ An epoch: files in random order -> this host's part -> copies -> random order
 with copies apart -> decoding and noise -> batches.
 
 Training batches are dicts:
-    image uint8 `[B, S, S, 3]`, label int32 `[B]`, and for pseudo-labeled sets
-    probabilities float32 `[B, C]`.
+    image uint8 `[B, S, S, 3]`; label int32 `[B]` but for unlabeled sets; for
+    pseudo-labeled ones probabilities float32 `[B, C]`; for unlabeled ones
+    teacher_image float32 `[B, T, T, 3]`, not clipped.
 Evaluation batches are dicts:
     image float32 `[B, S, S, 3]`, label int32 `[B]` (-1 unknown), id `[B]`.
 """
@@ -44,6 +45,14 @@ class HostShare:
 
 
 @dataclasses.dataclass(frozen=True)
+class TeacherView:
+    """Without noise, at the teacher's image size in pixels and with its crop."""
+
+    image_size: int
+    crop: str
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingInput:
     """What one training stream of examples is made from.
 
@@ -52,14 +61,18 @@ class TrainingInput:
         image_size: Side of the images in pixels.
         augmentation: The input noise.
         seed: Together with epoch, record id and copy decides every draw.
-        pseudo_labeled: Read stored probabilities instead of true labels.
+        kind: What the records hold, see `data.records`: true labels (`labeled`),
+            stored ones (`pseudo_labeled`), or none, for a teacher that labels
+            them as training runs (`unlabeled`).
+        teacher_view: How that teacher sees the images.
     """
 
     examples: RecordSet
     image_size: int
     augmentation: aug.Augmentation
     seed: int
-    pseudo_labeled: bool = False
+    kind: str = "labeled"
+    teacher_view: TeacherView | None = None
 
 
 def training_batches(
@@ -114,9 +127,7 @@ def explained_training(
         count: How many are read here at most.
         share: Which part of the records is this host's.
     """
-    contract = bad_records.contract_of(
-        stream.examples, "pseudo_labeled" if stream.pseudo_labeled else "labeled"
-    )
+    contract = bad_records.contract_of(stream.examples, stream.kind)
 
     def find():
         raw = _undecoded(stream, batch_size, start_example, share).take(count)
@@ -286,7 +297,7 @@ def shuffle_buffer(examples: RecordSet) -> int:
 def copied_records(stream: TrainingInput, path) -> tf.data.Dataset:
     """(path, position, record, copy) of one file, in the file's order."""
     dataset = _numbered_records(path, stream.examples.skipped)
-    if stream.pseudo_labeled:
+    if stream.kind == "pseudo_labeled":
         return dataset.flat_map(_copies)
     return dataset.map(lambda *record: (*record, tf.constant(0, tf.int64)))
 
@@ -321,18 +332,7 @@ def _copies(path, position, serialized) -> tf.data.Dataset:
 
 
 def _training_example(stream: TrainingInput, path, position, serialized, copy, epoch):
-    spec = {
-        records.IMAGE: tf.io.FixedLenFeature([], tf.string),
-        records.ID: tf.io.FixedLenFeature([], tf.string, ""),
-    }
-    if stream.pseudo_labeled:
-        num_classes = stream.examples.num_classes
-        spec[records.LABEL] = tf.io.FixedLenFeature([], tf.int64)
-        spec[records.PROBABILITIES] = tf.io.FixedLenFeature([num_classes], tf.float32)
-    else:
-        spec[records.TRUE_LABEL] = tf.io.FixedLenFeature([], tf.int64)
-    features = tf.io.parse_single_example(serialized, spec)
-
+    features = tf.io.parse_single_example(serialized, _training_features(stream))
     identity = _record_id(features[records.ID], path, position)
     seed = tf.stack(
         [
@@ -340,11 +340,14 @@ def _training_example(stream: TrainingInput, path, position, serialized, copy, e
             tf.cast(stream.seed, tf.int64) * 2**32 + epoch,
         ]
     )
-    image = aug.augmented(
-        features[records.IMAGE], stream.image_size, stream.augmentation, seed
-    )
+    encoded = features[records.IMAGE]
+    image = aug.augmented(encoded, stream.image_size, stream.augmentation, seed)
+    if stream.kind == "unlabeled":
+        view = stream.teacher_view
+        clean = aug.clean(encoded, view.image_size, view.crop)
+        return {"image": image, "teacher_image": clean}
     num_classes = stream.examples.num_classes
-    if stream.pseudo_labeled:
+    if stream.kind == "pseudo_labeled":
         return {
             "image": image,
             "label": _checked_label(features[records.LABEL], num_classes),
@@ -352,6 +355,21 @@ def _training_example(stream: TrainingInput, path, position, serialized, copy, e
         }
     label = features[records.TRUE_LABEL] - stream.examples.label_offset
     return {"image": image, "label": _checked_label(label, num_classes)}
+
+
+def _training_features(stream: TrainingInput) -> dict:
+    """What is read of a record."""
+    features = {
+        records.IMAGE: tf.io.FixedLenFeature([], tf.string),
+        records.ID: tf.io.FixedLenFeature([], tf.string, ""),
+    }
+    if stream.kind == "labeled":
+        features[records.TRUE_LABEL] = tf.io.FixedLenFeature([], tf.int64)
+    if stream.kind == "pseudo_labeled":
+        num_classes = stream.examples.num_classes
+        features[records.LABEL] = tf.io.FixedLenFeature([], tf.int64)
+        features[records.PROBABILITIES] = tf.io.FixedLenFeature([num_classes], tf.float32)
+    return features
 
 
 def _checked_label(label, num_classes: int) -> tf.Tensor:

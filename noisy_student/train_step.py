@@ -24,7 +24,7 @@ from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import BadRecord, RecordSet
 from efficientnet import noise
-from noisy_student import ema, losses, optimizer
+from noisy_student import ema, losses, model_files, optimizer
 from noisy_student.config import ModelConfig, TrainingConfig
 
 
@@ -34,11 +34,14 @@ class TrainingJob:
 
     Attributes:
         labeled: Records with true labels.
-        pseudo_labeled: Balanced records of the teacher's labels, or None.
+        pseudo_labeled: Balanced records of the teacher's labels; with an online
+            teacher, unlabeled records; or None.
         model: The network.
         training: Loss, optimizer and schedule.
         augmentation: Input noise, the same for both kinds of images.
         seed: Of weights, order and noise.
+        online_teacher: Directory of a trained model that labels each batch's
+            unlabeled images as training runs, without noise; empty: none.
     """
 
     labeled: RecordSet
@@ -47,6 +50,7 @@ class TrainingJob:
     training: TrainingConfig
     augmentation: Augmentation
     seed: int
+    online_teacher: str = ""
 
     @property
     def total_steps(self) -> int:
@@ -70,6 +74,8 @@ class TrainingJob:
             "labeled_data": self.labeled.fingerprint(),
             "pseudo_labeled_data": self.pseudo_labeled
             and self.pseudo_labeled.fingerprint(),
+            "online_teacher": self.online_teacher
+            and model_files.load_info(self.online_teacher).weights_sha256,
             "class_names": list(self.labeled.class_names),
             "label_offset": self.labeled.label_offset,
             "model": dataclasses.asdict(self.model),
@@ -98,6 +104,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self.ema = ema.ExponentialMovingAverage(
             self.model.variables, job.training.ema_decay
         )
+        self._teacher, self._teacher_view = _teacher(job.online_teacher)
         self._decayed = losses.decayed_variables(self.model)
         self._sums = _Sums(self._metric_names())
         self._iterator = None
@@ -193,6 +200,8 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         images = labeled["image"]  # [B, S, S, 3]
         if pseudo:
             images = tf.concat([images, pseudo["image"]], 0)  # [B + ratio·B, S, S, 3]
+        if self._teacher:
+            pseudo = self._labeled_online(pseudo)
         noisy_rows = _noisy_rows(job.training, labeled["image"].shape[0], images.shape[0])
         with tf.GradientTape() as tape:
             with noise.noise_key(job.seed, step.value, number, noisy_rows):
@@ -201,6 +210,15 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             # Gradients are summed over replicas: each contributes its share.
             share = loss / self._strategy.num_replicas_in_sync
         return tape.gradient(share, self.model.trainable_variables), metrics
+
+    def _labeled_online(self, unlabeled) -> dict:
+        """The teacher's soft and hard labels of a batch, as if they were stored."""
+        logits = self._teacher(unlabeled["teacher_image"], training=False)
+        return {
+            "image": unlabeled["image"],
+            "label": tf.argmax(logits, -1, output_type=tf.int32),
+            "probabilities": tf.nn.softmax(tf.cast(logits, tf.float32)),
+        }
 
     def _clipped(self, gradients) -> list:
         """Gradients whose sum over replicas has at most `clip_gradient_norm`.
@@ -277,9 +295,9 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
                 context.num_replicas_in_sync // context.num_input_pipelines,
             )
 
-            def batches(examples, global_batch, pseudo_labeled):
+            def batches(examples, global_batch, kind):
                 per_replica = context.get_per_replica_batch_size(global_batch)
-                stream = self._stream(examples, pseudo_labeled)
+                stream = self._stream(examples, kind)
                 start = start_step * per_replica * share.replicas
                 place = (stream, per_replica, start, share)
                 if self._data_service:
@@ -290,18 +308,19 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
                 return pipeline.training_batches(*place)
 
             job = self._job
-            streams = {"labeled": batches(job.labeled, job.training.batch_size, False)}
+            streams = {"labeled": batches(job.labeled, job.training.batch_size, "labeled")}
             if job.pseudo_labeled:
+                kind = "unlabeled" if job.online_teacher else "pseudo_labeled"
                 streams["pseudo_labeled"] = batches(
-                    job.pseudo_labeled, job.pseudo_batch_size, True
+                    job.pseudo_labeled, job.pseudo_batch_size, kind
                 )
             return tf.data.Dataset.zip(streams)
 
         return self._strategy.distribute_datasets_from_function(dataset)
 
-    def _stream(self, examples, pseudo_labeled):
+    def _stream(self, examples, kind: str):
         augmentation = self._job.augmentation
-        if pseudo_labeled and not self._job.training.pseudo_labeled_augmentation:
+        if kind != "labeled" and not self._job.training.pseudo_labeled_augmentation:
             # As the published code without a policy: crop and mirror stay.
             augmentation = dataclasses.replace(augmentation, num_ops=0, cutout=False)
         return pipeline.TrainingInput(
@@ -309,8 +328,20 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             image_size=self._job.model.resolution,
             augmentation=augmentation,
             seed=self._job.seed,
-            pseudo_labeled=pseudo_labeled,
+            kind=kind,
+            teacher_view=self._teacher_view,
         )
+
+
+def _teacher(directory: str):
+    """The frozen network and how it sees images; None twice without a directory."""
+    if not directory:
+        return None, None
+    trained, info = model_files.load_model(directory)
+    network = keras.models.clone_model(trained)  # Within the strategy's scope.
+    network.set_weights(trained.get_weights())
+    network.trainable = False
+    return network, pipeline.TeacherView(info.image_size, info.crop)
 
 
 class _Sums:

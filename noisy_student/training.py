@@ -133,11 +133,14 @@ def _check(job: TrainingJob, strategy) -> None:
     pipeline.check_not_empty(job.labeled, "labeled_data")
     if job.pseudo_labeled is None:
         return
-    if job.pseudo_labeled.class_names != job.labeled.class_names:
+    names, found = "pseudo_labeled_data", job.pseudo_labeled.class_names
+    if job.online_teacher:
+        names = "online_teacher"
+        found = tuple(model_files.load_info(job.online_teacher).class_names)
+    if found != job.labeled.class_names:
         raise InputError(
-            "`pseudo_labeled_data`: expected the classes of the labeled data "
-            f"({', '.join(job.labeled.class_names)}); received "
-            f"{', '.join(job.pseudo_labeled.class_names)}."
+            f"`{names}`: expected the classes of the labeled data "
+            f"({', '.join(job.labeled.class_names)}); received {', '.join(found)}."
         )
     if job.pseudo_batch_size < 1:
         raise InputError(

@@ -32,6 +32,15 @@ _LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
 _PSEUDO = flags.DEFINE_string(
     "pseudo_labeled_data", "", "Directory that balance wrote, for a student."
 )
+_ONLINE_TEACHER = flags.DEFINE_string(
+    "online_teacher",
+    "",
+    "Trained model that labels --unlabeled_data as the student trains, in place of "
+    "--pseudo_labeled_data: no stored labels, nothing filtered or balanced.",
+)
+_UNLABELED = flags.DEFINE_string(
+    "unlabeled_data", "", "Unlabeled data set, for --online_teacher."
+)
 _LABEL_OFFSET = flags.DEFINE_integer(
     "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
 )
@@ -60,11 +69,7 @@ def main():
             "`labeled_data`: expected tfrecord:GLOB with --strategy=multi_worker; received "
             f"{_LABELED.value!r}. Run tpu_scripts.prepare_data once before."
         )
-    if (_ROLE.value == "student") != bool(_PSEUDO.value):
-        raise InputError(
-            "`pseudo_labeled_data`: expected for --role=student and for no other; "
-            f"received {_PSEUDO.value!r} with --role={_ROLE.value}."
-        )
+    _check_sources()
     model = setting_flags.override(getattr(recipe, kind))
     training = setting_flags.override(getattr(recipe, f"{kind}_training"))
     config.check_model(model)
@@ -82,16 +87,49 @@ def main():
             label_offset=_LABEL_OFFSET.value,
             skip_bad_records=_SKIP_BAD_RECORDS.value,
         ),
-        pseudo_labeled=load_balanced(_PSEUDO.value, _SKIP_BAD_RECORDS.value)
-        if _PSEUDO.value
-        else None,
+        pseudo_labeled=_pseudo_labeled(output_dir),
         model=model,
         training=training,
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
         seed=config.seed_of(seed, generation),
+        online_teacher=_ONLINE_TEACHER.value,
     )
     info = train(job, output_dir, strategy, options, name=_ROLE.value)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
+
+
+def _check_sources() -> None:
+    """A student has one source of pseudo-labels; other roles have none."""
+    role, stored, online = _ROLE.value, _PSEUDO.value, _ONLINE_TEACHER.value
+    if role != "student" and (stored or online):
+        raise InputError(
+            "`pseudo_labeled_data`, `online_teacher`: expected for --role=student and for "
+            f"no other; received {stored or online!r} with --role={role}."
+        )
+    if role == "student" and bool(stored) == bool(online):
+        raise InputError(
+            "`pseudo_labeled_data`, `online_teacher`: expected one of them for "
+            f"--role=student; received {'both' if stored else 'neither'}."
+        )
+    if bool(online) != bool(_UNLABELED.value):
+        raise InputError(
+            "`unlabeled_data`: expected together with --online_teacher, and only then; "
+            f"received {_UNLABELED.value!r} with --online_teacher={online!r}."
+        )
+
+
+def _pseudo_labeled(output_dir: str):
+    """The student's second set: stored labels, or images for an online teacher."""
+    if _PSEUDO.value:
+        return load_balanced(_PSEUDO.value, _SKIP_BAD_RECORDS.value)
+    if not _ONLINE_TEACHER.value:
+        return None
+    return prepare_set(
+        _UNLABELED.value,
+        os.path.join(output_dir, "data"),
+        labeled=False,
+        skip_bad_records=_SKIP_BAD_RECORDS.value,
+    )
 
 
 if __name__ == "__main__":

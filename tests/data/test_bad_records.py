@@ -92,13 +92,13 @@ def replace_records(path, change):
             writer.write(change(position, row))
 
 
-def stream_of(examples, pseudo_labeled=False):
-    return pipeline.TrainingInput(examples, SIZE, PLAIN, 5, pseudo_labeled)
+def stream_of(examples, kind="labeled"):
+    return pipeline.TrainingInput(examples, SIZE, PLAIN, 5, kind)
 
 
-def train(examples, count=12, pseudo_labeled=False, start=0, batch_size=2):
+def train(examples, count=12, kind="labeled", start=0, batch_size=2):
     """`count` training examples as (label, image bytes)."""
-    stream = stream_of(examples, pseudo_labeled)
+    stream = stream_of(examples, kind)
     with pipeline.explained_training(stream, batch_size, start, count):
         batches = pipeline.training_batches(stream, batch_size, start)
         batches = list(itertools.islice(batches.as_numpy_iterator(), count // batch_size))
@@ -143,7 +143,7 @@ def test_training_names_a_bad_labeled_record(make_set, case):
 def test_training_names_a_bad_pseudo_labeled_record(make_set, case):
     spoil, expected = PSEUDO_LABELED[case]
     with pytest.raises(InputError) as error:
-        train(make_set(pseudo_row, spoil), pseudo_labeled=True)
+        train(make_set(pseudo_row, spoil), kind="pseudo_labeled")
     assert_named(error, expected)
 
 
@@ -183,7 +183,7 @@ def test_pseudo_labeled_garbage_is_named(make_set):
     examples = make_set(pseudo_row)
     replace_records(examples.files[1], lambda at, row: b"\xff\xfe" if at == 1 else row)
     with pytest.raises(InputError, match=rf"{FILE}, record 1: expected a serialized"):
-        train(examples, pseudo_labeled=True)
+        train(examples, kind="pseudo_labeled")
 
 
 def cut(path, count=10):
@@ -293,9 +293,9 @@ def test_skipped_pseudo_labeled_records_take_their_copies_along(make_set, case):
     clean = bad_records.without_bad(spoilt, "pseudo_labeled")
     never = make_set(pseudo_row, spoil=None, name="never")
     assert clean.num_examples == never.num_examples == 10
-    unbroken = train(never, 20, pseudo_labeled=True)
-    assert train(clean, 20, pseudo_labeled=True) == unbroken
-    assert train(clean, 6, pseudo_labeled=True, start=14) == unbroken[14:]
+    unbroken = train(never, 20, kind="pseudo_labeled")
+    assert train(clean, 20, kind="pseudo_labeled") == unbroken
+    assert train(clean, 6, kind="pseudo_labeled", start=14) == unbroken[14:]
 
 
 def test_hosts_share_what_is_left_exactly(make_set):

@@ -201,17 +201,19 @@ def test_records_differ_in_their_noise(encode, tmp_path, write_records, noise_im
 
 
 def test_copies_are_repeated_have_noise_of_their_own_and_resume(pseudo_labeled):
-    found = _examples(_stream(pseudo_labeled, pseudo_labeled=True), 20)
+    found = _examples(_stream(pseudo_labeled, kind="pseudo_labeled"), 20)
     for epoch in (found[:10], found[10:]):
         assert collections.Counter(_labels(epoch)) == {0: 1, 1: 3, 2: 2, 3: 4}
     assert len({image.tobytes() for _, image in found}) == 20
     assert _labels(found[:10]) != sorted(_labels(found[:10]))  # Copies are spread.
-    _assert_same(_examples(_stream(pseudo_labeled, pseudo_labeled=True), 16, 4), found[4:])
+    _assert_same(
+        _examples(_stream(pseudo_labeled, kind="pseudo_labeled"), 16, 4), found[4:]
+    )
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_no_step_has_two_copies_of_a_record(pseudo_labeled, replicas):
-    stream = _stream(pseudo_labeled, pseudo_labeled=True)
+    stream = _stream(pseudo_labeled, kind="pseudo_labeled")
     share = pipeline.HostShare(replicas=replicas)
     found = _labels(_examples(stream, 60, share=share, batch_size=2 // replicas))
     for start in range(0, 60, 2):
@@ -222,7 +224,7 @@ def test_no_step_has_two_copies_of_a_record(pseudo_labeled, replicas):
 
 
 def test_pseudo_labeled_batches_carry_their_probabilities(pseudo_labeled):
-    stream = _stream(pseudo_labeled, pseudo_labeled=True)
+    stream = _stream(pseudo_labeled, kind="pseudo_labeled")
     batches = pipeline.training_batches(stream, 5)
     assert batches.element_spec["probabilities"].shape == (5, len(CLASSES))
     for batch in batches.take(2).as_numpy_iterator():
@@ -285,7 +287,7 @@ def test_large_records_make_the_shuffle_buffer_smaller(three_shards, monkeypatch
 
 
 def test_host_shares_split_copies_too(pseudo_labeled):
-    stream = _stream(pseudo_labeled, pseudo_labeled=True)
+    stream = _stream(pseudo_labeled, kind="pseudo_labeled")
     found = []
     for index in range(2):
         found += _examples(stream, 5, share=pipeline.HostShare(index, 2))

@@ -80,7 +80,7 @@ def pseudo_labeled(tmp_path_factory, noise_image, write_records):
     ]
     paths = write_records(tmp_path_factory.mktemp("pseudo"), rows, (10,))
     examples = RecordSet(paths, (sum(copies),), CLASSES)
-    return pipeline.TrainingInput(examples, SIZE, NOISE, 5, pseudo_labeled=True)
+    return pipeline.TrainingInput(examples, SIZE, NOISE, 5, kind="pseudo_labeled")
 
 
 def local_epochs(stream, epochs):

@@ -267,7 +267,7 @@ def test_balanced_records_train(pool, tmp_path):
         image_size=8,
         augmentation=augmentation.Augmentation(crop="pad", num_ops=0),
         seed=0,
-        pseudo_labeled=True,
+        kind="pseudo_labeled",
     )
     batch = next(iter(pipeline.training_batches(stream, 40)))
     assert batch["image"].shape == (40, 8, 8, 3)

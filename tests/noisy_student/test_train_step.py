@@ -183,6 +183,6 @@ def test_augmentation_can_be_off_for_pseudo_labeled_images(make_trainer):
     trainer = make_trainer(pseudo_labeled_augmentation=False)
     examples = trainer._job.labeled
     quiet = dataclasses.replace(Augmentation(), num_ops=0, cutout=False)
-    assert trainer._stream(examples, True).augmentation == quiet
-    assert trainer._stream(examples, False).augmentation == Augmentation()
-    assert make_trainer()._stream(examples, True).augmentation == Augmentation()
+    assert trainer._stream(examples, "pseudo_labeled").augmentation == quiet
+    assert trainer._stream(examples, "labeled").augmentation == Augmentation()
+    assert make_trainer()._stream(examples, "pseudo_labeled").augmentation == Augmentation()
