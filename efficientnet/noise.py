@@ -83,7 +83,8 @@ def uniform(shape, name: str) -> tf.Tensor:
         return tf.random.uniform(shape)
     salt = tf.constant(zlib.crc32(name.encode()), tf.int64)
     seed = tf.stack([key.numbers[0], key.numbers[1] * 2**32 + salt])
-    # Named, since the automatic choice draws otherwise under XLA than without.
+    # Named, since the automatic choice is another one on every kind of device. XLA
+    # makes other numbers of the same key all the same, but for keys known beforehand.
     return tf.random.stateless_uniform(shape, seed, alg="philox")
 
 

@@ -186,3 +186,32 @@ def test_augmentation_can_be_off_for_pseudo_labeled_images(make_trainer):
     assert trainer._stream(examples, "pseudo_labeled").augmentation == quiet
     assert trainer._stream(examples, "labeled").augmentation == Augmentation()
     assert make_trainer()._stream(examples, "pseudo_labeled").augmentation == Augmentation()
+
+
+def test_the_step_compiles_with_xla_and_computes_the_same(make_trainer, batch):
+    """Static shapes and two updates: what a TPU would be given."""
+    found = {}
+    for compiled in (False, True):
+        trainer = make_trainer(warmup_epochs=0, base_learning_rate=1.0)
+        step = tf.function(trainer._train_step, jit_compile=compiled)
+        for _ in range(2):
+            step(batch)
+        found[compiled] = trainer.ema.values(), trainer._sums.take()
+    (plain, metrics), (compiled, in_xla) = found[False], found[True]
+    for name, value in metrics.items():
+        assert in_xla[name] == pytest.approx(value, rel=1e-4), name
+    for one, other in zip(compiled, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_step_with_all_noise_and_parts_compiles_with_xla(make_trainer, batch):
+    """XLA draws other numbers: only the size of the loss can be compared."""
+    found = []
+    for compiled in (False, True):
+        trainer = make_trainer({}, accumulation_steps=2, clip_gradient_norm=1.0)
+        step = tf.function(trainer._train_step, jit_compile=compiled)
+        for _ in range(2):
+            step(batch)
+        found.append(trainer._sums.take()["loss"])
+    assert found[1] == pytest.approx(found[0], rel=0.3)
