@@ -96,6 +96,13 @@ class ModelConfig:
             seed=seed,
         )
 
+    def outline(self, num_classes: int):
+        """The Keras model without values: its layers and shapes take no memory."""
+        import keras
+
+        with keras.StatelessScope(initialize_variables=False):
+            return self.build(num_classes)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
@@ -167,6 +174,10 @@ class Config:
     )
     allow_smaller_student: bool = setting(
         False, "Allow a student with fewer parameters than its teacher."
+    )
+    student_init_from_teacher: bool = setting(
+        False,
+        "Start each student from its teacher's weights; in the paper from random ones.",
     )
     seed: int = setting(0, "Of every random draw of the run.")
 
@@ -291,10 +302,7 @@ def check_student_size(teacher: ModelConfig, student: ModelConfig, allowed: bool
 
 def parameter_count(model: ModelConfig, num_classes: int = 1000) -> int:
     """Trainable parameters, counted without allocating them."""
-    import keras
-
-    with keras.StatelessScope(initialize_variables=False):
-        built = model.build(num_classes)
+    built = model.outline(num_classes)
     return sum(math.prod(variable.shape) for variable in built.trainable_variables)
 
 

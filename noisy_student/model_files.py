@@ -57,13 +57,21 @@ def exists(directory: str) -> bool:
     return all(tf.io.gfile.exists(os.path.join(directory, n)) for n in (MODEL, INFO))
 
 
-def load_info(directory: str) -> ModelInfo:
-    """Reads `model.json` of a directory that training wrote."""
+def load_info(directory: str, argument: str = "model") -> ModelInfo:
+    """Reads `model.json` of a directory that training wrote.
+
+    Args:
+        directory: Of the model.
+        argument: What a user named it by, for the message of an error.
+
+    Raises:
+        InputError: It holds no model.
+    """
     path = os.path.join(directory, INFO)
     if not tf.io.gfile.exists(path):
         raise InputError(
-            f"`model`: expected a directory with {MODEL} and {INFO}, as training writes "
-            f"it; received {directory}."
+            f"`{argument}`: expected a directory with {MODEL} and {INFO}, as training "
+            f"writes it; received {directory}."
         )
     return from_dict(ModelInfo, files.read_json(path))
 

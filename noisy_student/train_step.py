@@ -22,8 +22,9 @@ from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import BadRecord, RecordSet
 from efficientnet import noise_key
-from noisy_student import ema, losses, optimizer
+from noisy_student import ema, losses, optimizer, warm_start
 from noisy_student.config import ModelConfig, TrainingConfig
+from noisy_student.warm_start import InitialWeights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,7 @@ class TrainingJob:
         training: Loss, optimizer and schedule.
         augmentation: Input noise, the same for both kinds of images.
         seed: Of weights, order and noise.
+        initial_weights: What to start from; None: random weights.
     """
 
     labeled: RecordSet
@@ -45,6 +47,7 @@ class TrainingJob:
     training: TrainingConfig
     augmentation: Augmentation
     seed: int
+    initial_weights: InitialWeights | None = None
 
     @property
     def total_steps(self) -> int:
@@ -74,6 +77,7 @@ class TrainingJob:
             "training": dataclasses.asdict(self.training),
             "augmentation": dataclasses.asdict(self.augmentation),
             "seed": self.seed,
+            "initial_weights": self.initial_weights and self.initial_weights.identity(),
         }
 
 
@@ -91,6 +95,9 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._job, self._strategy, self._data_service = job, strategy, data_service
         self.schedule = optimizer.schedule_for(job.training, job.labeled.num_examples)
         self.model = job.model.build(job.labeled.num_classes, seed=job.seed)
+        if job.initial_weights:  # Before the averages, which start at these weights.
+            names = job.labeled.class_names
+            warm_start.start_from(job.initial_weights, self.model, names)
         self.optimizer = optimizer.RMSProp(self.schedule)
         self.optimizer.build(self.model.trainable_variables)
         self.ema = ema.ExponentialMovingAverage(
@@ -118,6 +125,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         model = config.build(self._job.labeled.num_classes)
         for variable, value in zip(model.variables, self.ema.values(), strict=True):
             variable.assign(value)
+        warm_start.copy_pixel_scaling(self.model, model)
         return model
 
     def train(self, num_steps: tf.Tensor) -> dict[str, float]:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import model_files
+from noisy_student import model_files, warm_start
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
 from noisy_student.strategy import check_batch_size, check_group_size, is_chief
@@ -75,6 +75,9 @@ def train(
     _check(job, strategy)
     if not is_chief(strategy):
         return _assist(job, directory, strategy, options, name)
+    if job.initial_weights and not _is_finished(directory):
+        # Before the directory is claimed.
+        warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
     stage = Stage(directory, "train", job.identity())
     if stage.complete and model_files.exists(directory):
         return model_files.load_info(directory)
@@ -101,8 +104,7 @@ def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
 
 def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
     """A worker beside the chief: computes its share and writes nothing that stays."""
-    path = os.path.join(directory, MANIFEST)
-    if tf.io.gfile.exists(path) and files.read_json(path)["complete"]:
+    if _is_finished(directory):
         return model_files.load_info(directory)
     trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
@@ -113,6 +115,11 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
     with tempfile.TemporaryDirectory() as scratch:
         _run_loop(trainer, job, scratch, strategy, options, name)
         return _save(trainer, job, scratch)
+
+
+def _is_finished(directory: str) -> bool:
+    path = os.path.join(directory, MANIFEST)
+    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
 
 
 def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
