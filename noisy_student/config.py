@@ -12,6 +12,7 @@ import efficientnet
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import setting
+from noisy_student import own_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,11 @@ class ModelConfig:
         "efficientnet-b0",
         "Architecture: efficientnet-b0 to -b8, -l0 to -l2, -lite0 to -lite4.",
     )
+    model_fn: str = setting(
+        "",
+        "Own Keras model in place of the variant, module:function; width to batch norm "
+        "below do not apply. See docs/own_model.md.",
+    )
     width: float = setting(0.0, "Width factor in place of the variant's; 0: the variant's.")
     depth: float = setting(0.0, "Depth factor in place of the variant's; 0: the variant's.")
     image_size: int = setting(0, "Side of the images in pixels; 0: the variant's.")
@@ -76,11 +82,19 @@ class ModelConfig:
     )
 
     @property
+    def architecture(self) -> str:
+        return self.model_fn or self.variant
+
+    @property
     def resolution(self) -> int:
         return self.image_size or efficientnet.get_variant(self.variant).resolution
 
     def build(self, num_classes: int, seed: int | None = None):
         """The Keras model, weights drawn from `seed`."""
+        if self.model_fn:
+            return own_model.build(
+                self.model_fn, num_classes, self.image_size, self.precision, seed
+            )
         return efficientnet.build_efficientnet(
             self.variant,
             num_classes=num_classes,
@@ -97,9 +111,14 @@ class ModelConfig:
         )
 
     def outline(self, num_classes: int):
-        """The Keras model without values: its layers and shapes take no memory."""
+        """The Keras model without values: its layers and shapes take no memory.
+
+        An own model has its values: its function may load some.
+        """
         import keras
 
+        if self.model_fn:
+            return self.build(num_classes, seed=0)
         with keras.StatelessScope(initialize_variables=False):
             return self.build(num_classes)
 
@@ -131,6 +150,9 @@ class TrainingConfig:
     )
     softmax_temperature: float = setting(
         1.0, "T of the soft pseudo-labels p^(1/T), above 0."
+    )
+    frozen_blocks: int = setting(
+        -1, "Freeze the stem and this many blocks of a network that starts from a model."
     )
 
     @property
@@ -210,7 +232,23 @@ def check(config: Config) -> None:
             "`unlabeled_ratio`: expected more than 0 for a student; received "
             f"{config.student_training.unlabeled_ratio}."
         )
+    _check_frozen(config)
     check_student_size(config.teacher, config.student, config.allow_smaller_student)
+
+
+def _check_frozen(config: Config) -> None:
+    """Layers can be frozen only where they do not start at random."""
+    for role, has_weights in (
+        ("teacher", False),
+        ("student", config.student_init_from_teacher),
+    ):
+        blocks = getattr(config, f"{role}_training").frozen_blocks
+        if blocks >= 0 and not has_weights:
+            raise InputError(
+                f"`{role}_frozen_blocks`: expected -1, since a {role} starts at random "
+                f"weights here, which frozen layers would keep; received {blocks}. A "
+                "student can start from its teacher: --student_init_from_teacher."
+            )
 
 
 def check_data(data: DataConfig) -> None:
@@ -230,10 +268,11 @@ def check_data(data: DataConfig) -> None:
 
 
 def check_model(model: ModelConfig, prefix: str = "") -> None:
-    try:
-        efficientnet.get_variant(model.variant)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    if not model.model_fn:
+        try:
+            efficientnet.get_variant(model.variant)
+        except ValueError as error:
+            raise InputError(str(error)) from error
     for name in ("width", "depth"):
         value = getattr(model, name)
         if value < 0:
@@ -264,6 +303,22 @@ def check_model(model: ModelConfig, prefix: str = "") -> None:
         raise InputError(
             f"`{prefix}image_size`: expected 8 pixels or more; received {model.image_size}."
         )
+    if model.model_fn:
+        _check_own_model(model, prefix)
+
+
+def _check_own_model(model: ModelConfig, prefix: str) -> None:
+    if not model.image_size:
+        raise InputError(
+            f"`{prefix}image_size`: expected the side in pixels with `{prefix}model_fn`; "
+            "received none. Only variants have one of their own."
+        )
+    if model.remat:
+        raise InputError(
+            f"`{prefix}remat`: expected false with `{prefix}model_fn`; received true. It "
+            "is built into the variants' blocks: use tf.recompute_grad in the own model."
+        )
+    model.build(10, seed=0)  # Refuses what is no such model.
 
 
 def check_training(training: TrainingConfig, prefix: str = "") -> None:
@@ -272,6 +327,7 @@ def check_training(training: TrainingConfig, prefix: str = "") -> None:
     _check_positive(f"{prefix}softmax_temperature", training.softmax_temperature)
     _check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
     _check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)
+    _check_range(f"{prefix}frozen_blocks", training.frozen_blocks, -1, math.inf)
     for name in ("warmup_epochs", "weight_decay", "unlabeled_ratio"):
         _check_range(prefix + name, getattr(training, name), 0, math.inf)
     final, base = training.final_base_learning_rate, training.base_learning_rate
@@ -295,8 +351,8 @@ def check_student_size(teacher: ModelConfig, student: ModelConfig, allowed: bool
     if sizes["student"] < sizes["teacher"] and not allowed:
         raise InputError(
             f"Student: expected at least the teacher's {sizes['teacher']:,} parameters; "
-            f"received {sizes['student']:,} ({student.variant}). Choose a larger student, "
-            "or pass --allow_smaller_student."
+            f"received {sizes['student']:,} ({student.architecture}). Choose a larger "
+            "student, or pass --allow_smaller_student."
         )
 
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import BadRecord, RecordSet
-from efficientnet import noise_key
+from efficientnet import freezing, noise_key
 from noisy_student import ema, losses, optimizer, warm_start
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.warm_start import InitialWeights
@@ -98,6 +98,8 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         if job.initial_weights:  # Before the averages, which start at these weights.
             names = job.labeled.class_names
             warm_start.start_from(job.initial_weights, self.model, names)
+        if job.training.frozen_blocks >= 0:  # Only now: they keep what they hold.
+            freezing.freeze(self.model, job.training.frozen_blocks)
         self.optimizer = optimizer.RMSProp(self.schedule)
         self.optimizer.build(self.model.trainable_variables)
         self.ema = ema.ExponentialMovingAverage(
@@ -174,6 +176,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         with tf.GradientTape() as tape:
             with noise_key(job.seed, step.value):
                 logits = self.model(images, training=True)  # [B + ratio·B, C]
+            logits = tf.cast(logits, tf.float32)  # An own model's may be bfloat16.
             loss, metrics = self._loss(labeled, pseudo, logits)
             # Gradients are summed over replicas: each contributes its share.
             share = loss / self._strategy.num_replicas_in_sync

@@ -17,6 +17,7 @@ import tensorflow as tf
 from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
+from efficientnet import freezing
 from noisy_student import model_files, warm_start
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
@@ -129,13 +130,14 @@ def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
         class_names=list(job.labeled.class_names),
         image_size=job.model.resolution,
         crop=job.augmentation.crop,
-        variant=job.model.variant,
+        variant=job.model.architecture,
     )
 
 
 def _check(job: TrainingJob, strategy) -> None:
     check_batch_size("batch_size", job.training.batch_size, strategy)
     check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
+    _check_frozen(job)
     pipeline.check_not_empty(job.labeled, "labeled_data")
     if job.pseudo_labeled is None:
         return
@@ -159,6 +161,22 @@ def _check(job: TrainingJob, strategy) -> None:
             f"{wanted:,.0f} pseudo-labeled images in each pass over the labeled ones; "
             f"there are {job.pseudo_labeled.num_examples:,}, which repeat."
         )
+
+
+def _check_frozen(job: TrainingJob) -> None:
+    blocks = job.training.frozen_blocks
+    if blocks < 0:
+        return
+    if job.initial_weights is None:
+        raise InputError(
+            "`frozen_blocks`: expected -1 for a network that starts at random weights, "
+            f"which frozen layers would keep; received {blocks}. Name a model with "
+            "--init_from."
+        )
+    try:
+        freezing.freeze(job.model.outline(job.labeled.num_classes), blocks)
+    except ValueError as error:
+        raise InputError(f"`frozen_blocks`: {error}") from error
 
 
 def _run_loop(trainer, job, directory, strategy, options, name) -> dict:

@@ -74,7 +74,7 @@ def check(initial: InitialWeights, config: ModelConfig, class_names) -> None:
 def check_same_layers(config: Config) -> None:
     """Refuses a student that cannot start from its teacher for want of equal layers."""
     teacher, student = config.teacher.outline(10), config.student.outline(10)
-    difference = _first_difference(teacher.variables, student.variables)
+    difference = _first_difference(teacher.weights, student.weights)
     if difference:
         raise InputError(
             "`student_init_from_teacher`: expected a student with the layers of its "
@@ -137,11 +137,12 @@ def _check_classes(directory: str, theirs: list[str], ours: list[str]) -> None:
 
 
 def _variables(network: keras.Model, without_head: bool) -> list:
+    # Not network.variables, which has the states of random generators too.
     if not without_head:
-        return network.variables
+        return network.weights
     head = [layer for layer in network.layers if layer.weights][-1]
-    left_out = {id(variable) for variable in head.variables}
-    return [v for v in network.variables if id(v) not in left_out]
+    left_out = {id(variable) for variable in head.weights}
+    return [v for v in network.weights if id(v) not in left_out]
 
 
 def _first_difference(theirs: list, ours: list) -> str | None:
@@ -149,9 +150,10 @@ def _first_difference(theirs: list, ours: list) -> str | None:
     for index in range(max(len(theirs), len(ours))):
         pair = [side[index] if index < len(side) else None for side in (theirs, ours)]
         described = [_described(variable) for variable in pair]
-        if described[0] != described[1]:
+        shapes = [shape for _, shape in described]
+        if shapes[0] != shapes[1]:
             layers = dict.fromkeys(layer for layer, _ in described if layer)
-            shapes = " and ".join(shape for _, shape in described)
+            shapes = " and ".join(shapes)
             return f"layer {' / '.join(layers)}: {shapes}"
     return None
 
