@@ -29,6 +29,9 @@ class Augmentation:
     randaugment_mode: str = setting(
         "reference", "reference (as published) or corrected, see data/randaugment.py."
     )
+    random_crop: bool = setting(
+        True, "Random part or shift; otherwise the crop of evaluation."
+    )
     cutout: bool = setting(
         False, "Always cut a grey square of half the side, as published for 32 pixels."
     )
@@ -49,6 +52,11 @@ class Augmentation:
                 f"Invalid `randaugment_mode`: expected one of {randaugment.MODES}; "
                 f"received {self.randaugment_mode!r}."
             )
+
+
+def without_noise(crop: str) -> Augmentation:
+    """Training on what evaluation sees (the published `remove_aug`)."""
+    return Augmentation(crop=crop, horizontal_flip=False, num_ops=0, random_crop=False)
 
 
 def check_crop(crop: str) -> None:
@@ -84,7 +92,7 @@ def clean_pixels(image: tf.Tensor, size: int, crop: str) -> tf.Tensor:
 
 
 def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor:
-    """The image with noise: uint8 `[size, size, 3]`.
+    """The image with noise: uint8 `[size, size, 3]`; without any, as `clean` gives it.
 
     Order for photos: crop, flip, RandAugment, cutout; for small images
     RandAugment, cutout, shift, flip (the published orders).
@@ -95,19 +103,25 @@ def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor
         augmentation: What to do.
         seed: int64 `[2]`; the same seed gives the same image.
     """
+    if augmentation == without_noise(augmentation.crop):
+        return clean(encoded, size, augmentation.crop)
     num_ops = augmentation.num_ops
     uniforms = tf.random.stateless_uniform([num_ops * 4 + 5], seed)
     op_draws = tf.reshape(uniforms[5:], [num_ops, 4])
     if augmentation.crop == "pad":
         image = _to_uint8(crops.whole_image(crops.decode(encoded), size))
         image = _noise(image, size, augmentation, op_draws, uniforms[3:5])
-        image = crops.reflect_pad_crop(image, max(size // 8, 1), uniforms[0:2])
+        if augmentation.random_crop:
+            image = crops.reflect_pad_crop(image, max(size // 8, 1), uniforms[0:2])
         return _flip(image, augmentation, uniforms[2])
     # A stream of its own: one that the draws above have not begun.
     crop_seed = tf.random.experimental.stateless_fold_in(seed, 1)
-    image = crops.decoded_crop(
-        encoded, size, lambda sides: crops.inception_window(sides, size, crop_seed)
-    )
+    if augmentation.random_crop:
+        image = crops.decoded_crop(
+            encoded, size, lambda sides: crops.inception_window(sides, size, crop_seed)
+        )
+    else:
+        image = clean(encoded, size, augmentation.crop)
     image = _to_uint8(image)
     image = _flip(image, augmentation, uniforms[2])
     return _noise(image, size, augmentation, op_draws, uniforms[3:5])

@@ -12,7 +12,7 @@ import efficientnet
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import losses
+from noisy_student import losses, own_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,11 @@ class ModelConfig:
         "efficientnet-b0",
         "Architecture: efficientnet-b0 to -b8, -l0 to -l2, -lite0 to -lite4.",
     )
+    model_fn: str = setting(
+        "",
+        "Own Keras model in place of the variant, module:function; width to batch norm "
+        "below do not apply. See docs/own_model.md.",
+    )
     width: float = setting(0.0, "Width factor in place of the variant's; 0: the variant's.")
     depth: float = setting(0.0, "Depth factor in place of the variant's; 0: the variant's.")
     image_size: int = setting(0, "Side of the images in pixels; 0: the variant's.")
@@ -78,11 +83,19 @@ class ModelConfig:
     )
 
     @property
+    def architecture(self) -> str:
+        return self.model_fn or self.variant
+
+    @property
     def resolution(self) -> int:
         return self.image_size or efficientnet.get_variant(self.variant).resolution
 
     def build(self, num_classes: int, seed: int | None = None):
         """The Keras model, weights drawn from `seed`."""
+        if self.model_fn:
+            return own_model.build(
+                self.model_fn, num_classes, self.image_size, self.precision, seed
+            )
         return efficientnet.build_efficientnet(
             self.variant,
             num_classes=num_classes,
@@ -97,6 +110,18 @@ class ModelConfig:
             dtype=self.precision,
             seed=seed,
         )
+
+    def outline(self, num_classes: int):
+        """The Keras model without values: its layers and shapes take no memory.
+
+        An own model has its values: its function may load some.
+        """
+        import keras
+
+        if self.model_fn:
+            return self.build(num_classes, seed=0)
+        with keras.StatelessScope(initialize_variables=False):
+            return self.build(num_classes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +181,9 @@ class TrainingConfig:
     clip_gradient_norm: float = setting(
         0.0, "Largest norm of all gradients together; 0: not clipped, as published."
     )
+    frozen_blocks: int = setting(
+        -1, "Freeze the stem and this many blocks of a network that starts from a model."
+    )
 
     @property
     def labeled_per_step(self) -> float:
@@ -208,6 +236,10 @@ class Config:
     allow_smaller_student: bool = setting(
         False, "Allow a student with fewer parameters than its teacher."
     )
+    student_init_from_teacher: bool = setting(
+        False,
+        "Start each student from its teacher's weights; in the paper from random ones.",
+    )
     seed: int = setting(0, "Of every random draw of the run.")
 
 
@@ -239,7 +271,23 @@ def check(config: Config) -> None:
             "`unlabeled_ratio`: expected more than 0 for a student; received "
             f"{config.student_training.unlabeled_ratio}."
         )
+    _check_frozen(config)
     check_student_size(config.teacher, config.student, config.allow_smaller_student)
+
+
+def _check_frozen(config: Config) -> None:
+    """Layers can be frozen only where they do not start at random."""
+    for role, has_weights in (
+        ("teacher", False),
+        ("student", config.student_init_from_teacher),
+    ):
+        blocks = getattr(config, f"{role}_training").frozen_blocks
+        if blocks >= 0 and not has_weights:
+            raise InputError(
+                f"`{role}_frozen_blocks`: expected -1, since a {role} starts at random "
+                f"weights here, which frozen layers would keep; received {blocks}. A "
+                "student can start from its teacher: --student_init_from_teacher."
+            )
 
 
 def check_data(data: DataConfig) -> None:
@@ -259,10 +307,11 @@ def check_data(data: DataConfig) -> None:
 
 
 def check_model(model: ModelConfig, prefix: str = "") -> None:
-    try:
-        efficientnet.get_variant(model.variant)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    if not model.model_fn:
+        try:
+            efficientnet.get_variant(model.variant)
+        except ValueError as error:
+            raise InputError(str(error)) from error
     for name in ("width", "depth"):
         value = getattr(model, name)
         if value < 0:
@@ -293,6 +342,22 @@ def check_model(model: ModelConfig, prefix: str = "") -> None:
         raise InputError(
             f"`{prefix}image_size`: expected 8 pixels or more; received {model.image_size}."
         )
+    if model.model_fn:
+        _check_own_model(model, prefix)
+
+
+def _check_own_model(model: ModelConfig, prefix: str) -> None:
+    if not model.image_size:
+        raise InputError(
+            f"`{prefix}image_size`: expected the side in pixels with `{prefix}model_fn`; "
+            "received none. Only variants have one of their own."
+        )
+    if model.remat:
+        raise InputError(
+            f"`{prefix}remat`: expected false with `{prefix}model_fn`; received true. It "
+            "is built into the variants' blocks: use tf.recompute_grad in the own model."
+        )
+    model.build(10, seed=0)  # Refuses what is no such model.
 
 
 def check_training(training: TrainingConfig, prefix: str = "") -> None:
@@ -302,6 +367,7 @@ def check_training(training: TrainingConfig, prefix: str = "") -> None:
     _check_positive(f"{prefix}softmax_temperature", training.softmax_temperature)
     _check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
     _check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)
+    _check_range(f"{prefix}frozen_blocks", training.frozen_blocks, -1, math.inf)
     for name in ("warmup_epochs", "weight_decay", "unlabeled_ratio", "clip_gradient_norm"):
         _check_range(prefix + name, getattr(training, name), 0, math.inf)
     _check_range(
@@ -335,17 +401,14 @@ def check_student_size(teacher: ModelConfig, student: ModelConfig, allowed: bool
     if sizes["student"] < sizes["teacher"] and not allowed:
         raise InputError(
             f"Student: expected at least the teacher's {sizes['teacher']:,} parameters; "
-            f"received {sizes['student']:,} ({student.variant}). Choose a larger student, "
-            "or pass --allow_smaller_student."
+            f"received {sizes['student']:,} ({student.architecture}). Choose a larger "
+            "student, or pass --allow_smaller_student."
         )
 
 
 def parameter_count(model: ModelConfig, num_classes: int = 1000) -> int:
     """Trainable parameters, counted without allocating them."""
-    import keras
-
-    with keras.StatelessScope(initialize_variables=False):
-        built = model.build(num_classes)
+    built = model.outline(num_classes)
     return sum(math.prod(variable.shape) for variable in built.trainable_variables)
 
 

@@ -9,7 +9,8 @@ class ExponentialMovingAverage(tf.Module):
     n is the number of steps done, counted after the increment: 1 at the first
     update. A shadow starts at its variable's first value, without debiasing.
     Covers all variables of a model, moving means and variances too, as the
-    published code does and `keras.optimizers` with `use_ema` does not.
+    published code does and `keras.optimizers` with `use_ema` does not. Of integers,
+    such as the state of a random generator, it keeps the newest value.
 
     Args:
         variables: What to average: Keras variables.
@@ -29,7 +30,10 @@ class ExponentialMovingAverage(tf.Module):
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
         for shadow, variable in zip(self.shadows, self._variables, strict=True):
-            shadow.assign_sub((1.0 - decay) * (shadow - variable.value))
+            if shadow.dtype.is_floating:
+                shadow.assign_sub((1.0 - decay) * (shadow - variable.value))
+            else:
+                shadow.assign(variable.value)
 
     def values(self) -> list:
         """The averages as NumPy arrays, in the order of the variables."""

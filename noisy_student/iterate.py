@@ -8,6 +8,7 @@ Every stage is a directory of `work_dir` and finds what an earlier, killed run
 of it has done. Noise is on in every training and off when the teacher labels.
 """
 
+import dataclasses
 import os
 import time
 
@@ -26,6 +27,7 @@ from noisy_student.preparation import PreparedData, prepare
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
+from noisy_student.warm_start import check_same_layers, initial_weights
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
@@ -48,6 +50,8 @@ def iterate(
         The content of `summary.json`, described in `docs/summary.md`.
     """
     check(config)
+    if config.student_init_from_teacher:
+        check_same_layers(config)
     _check_strategy(config, strategy)
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
@@ -60,7 +64,7 @@ def iterate(
     best = teacher
     for generation in range(1, config.generations + 1):
         pseudo_labeled = run.pseudo_label(generation, teacher)
-        student = run.train_student(generation, pseudo_labeled)
+        student = run.train_student(generation, pseudo_labeled, teacher)
         control = run.train_control() if config.control else None
         outcome = run.outcome(generation, "student", student, control)
         generations.append(outcome)
@@ -106,13 +110,15 @@ class _Run:
             name=f"{here}/balanced",
         )
 
-    def train_student(self, generation: int, pseudo_labeled) -> str:
+    def train_student(self, generation: int, pseudo_labeled, teacher: str) -> str:
         job = student_job(self._config, self.data, generation, pseudo_labeled)
+        job = self._started(job, teacher)
         return self._train(f"generation_{generation}/student", job)
 
     def train_control(self) -> str:
         """The first student on labels alone, which every generation is compared with."""
         job = student_job(self._config, self.data, 1, None)
+        job = self._started(job, self._directory("generation_0/teacher"))
         return self._train("generation_1/control", job)
 
     def export(self, model: str) -> None:
@@ -145,6 +151,12 @@ class _Run:
         directory = self._directory(name)
         train(job, directory, self._strategy, self._options, name)
         return directory
+
+    def _started(self, job: TrainingJob, teacher: str) -> TrainingJob:
+        """The job from its teacher's weights where the configuration says so."""
+        if not self._config.student_init_from_teacher:
+            return job
+        return dataclasses.replace(job, initial_weights=initial_weights(teacher))
 
     def _measured(self, model: str) -> dict:
         name = os.path.relpath(model, self._work_dir)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from noisy_student import own_model
 from noisy_student.config import from_dict, to_dict
 
 MODEL, INFO = "model.keras", "model.json"
@@ -26,7 +27,7 @@ class ModelInfo:
         class_names: Names by logit.
         image_size: Side of the images in pixels.
         crop: `inception` or `pad`: decides the evaluation crop.
-        variant: Architecture.
+        variant: Architecture; of an own model `module:function`.
         parameters: Trainable parameters.
         weights_sha256: Digest of all weights, moving statistics included.
     """
@@ -43,7 +44,7 @@ def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
     """Writes the model atomically; the network first, so that info implies it."""
     info = ModelInfo(
         parameters=sum(int(tf.size(w)) for w in model.trainable_variables),
-        weights_sha256=weights_digest(model),
+        weights_sha256=weights_digest(model, info["variant"]),
         **info,
     )
     with files.atomic_path(os.path.join(directory, MODEL)) as path:
@@ -57,13 +58,21 @@ def exists(directory: str) -> bool:
     return all(tf.io.gfile.exists(os.path.join(directory, n)) for n in (MODEL, INFO))
 
 
-def load_info(directory: str) -> ModelInfo:
-    """Reads `model.json` of a directory that training wrote."""
+def load_info(directory: str, argument: str = "model") -> ModelInfo:
+    """Reads `model.json` of a directory that training wrote.
+
+    Args:
+        directory: Of the model.
+        argument: What a user named it by, for the message of an error.
+
+    Raises:
+        InputError: It holds no model.
+    """
     path = os.path.join(directory, INFO)
     if not tf.io.gfile.exists(path):
         raise InputError(
-            f"`model`: expected a directory with {MODEL} and {INFO}, as training writes "
-            f"it; received {directory}."
+            f"`{argument}`: expected a directory with {MODEL} and {INFO}, as training "
+            f"writes it; received {directory}."
         )
     return from_dict(ModelInfo, files.read_json(path))
 
@@ -71,8 +80,18 @@ def load_info(directory: str) -> ModelInfo:
 def load_model(directory: str) -> tuple[keras.Model, ModelInfo]:
     """The model and its info; refuses weights that are not those on record."""
     info = load_info(directory)
-    model = keras.saving.load_model(os.path.join(directory, MODEL), compile=False)
-    if weights_digest(model) != info.weights_sha256:
+    own_model.register_layers(info.variant)
+    try:
+        model = keras.saving.load_model(os.path.join(directory, MODEL), compile=False)
+    except TypeError as error:
+        if not own_model.is_own(info.variant):
+            raise
+        raise InputError(
+            f"{directory}: expected the layers of {info.variant} to be known to Keras; "
+            f"{' '.join(str(error).split())[:200]} Run where its module can be imported, "
+            "and register its layers with @keras.saving.register_keras_serializable."
+        ) from error
+    if weights_digest(model, info.variant) != info.weights_sha256:
         raise InputError(
             f"{directory}: expected weights with the SHA-256 of {INFO}; {MODEL} holds "
             "others. The two files do not belong together."
@@ -80,10 +99,15 @@ def load_model(directory: str) -> tuple[keras.Model, ModelInfo]:
     return model, info
 
 
-def weights_digest(model: keras.Model) -> str:
-    """SHA-256 over names, shapes and values of all weights, in order."""
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        digest.update(f"{variable.path}{tuple(variable.shape)}".encode())
+def weights_digest(model: keras.Model, variant: str = "") -> str:
+    """SHA-256 over names, shapes and values of all weights, in order.
+
+    Of own models without the names of layers, which Keras numbers through, and the
+    states of random generators, which a file does not keep.
+    """
+    digest, own = hashlib.sha256(), own_model.is_own(variant)
+    for variable in model.weights if own else model.variables:
+        name = variable.name if own else variable.path
+        digest.update(f"{name}{tuple(variable.shape)}".encode())
         digest.update(variable.numpy().tobytes())
     return digest.hexdigest()

@@ -31,6 +31,7 @@ def provenance(model: str, info: ModelInfo) -> dict:
         `recipe`: its name, where the run's configuration is exactly that.
         `settings`: `model`, `training` and `augmentation`, each a dict.
         `seed`, `steps`: of the training.
+        `initial_weights`: digest of those it started from, where not from random ones.
         `data`: by name of set, `images` and `dataset`.
         `metrics`: by name of set, `images`, `top_1` and `top_5` (0 to 1).
         `lineage`: from the first teacher to this model, each with
@@ -82,6 +83,7 @@ def _training(model: str, manifest: dict) -> dict:
         "recipe": _recipe(config),
         "settings": {k: identity[k] for k in ("model", "training", "augmentation")},
         "seed": identity["seed"],
+        "initial_weights": (identity.get("initial_weights") or {}).get("weights_sha256"),
         "steps": manifest["results"]["steps"],
         "data": _data(model, manifest, config),
         "lineage": lineage(model),

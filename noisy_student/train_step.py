@@ -23,9 +23,10 @@ import tensorflow as tf
 from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import BadRecord, RecordSet
-from efficientnet import noise
-from noisy_student import ema, losses, model_files, optimizer
+from efficientnet import freezing, noise
+from noisy_student import ema, losses, model_files, optimizer, warm_start
 from noisy_student.config import ModelConfig, TrainingConfig
+from noisy_student.warm_start import InitialWeights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,7 @@ class TrainingJob:
         seed: Of weights, order and noise.
         online_teacher: Directory of a trained model that labels each batch's
             unlabeled images as training runs, without noise; empty: none.
+        initial_weights: What to start from; None: random weights.
     """
 
     labeled: RecordSet
@@ -51,6 +53,7 @@ class TrainingJob:
     augmentation: Augmentation
     seed: int
     online_teacher: str = ""
+    initial_weights: InitialWeights | None = None
 
     @property
     def total_steps(self) -> int:
@@ -82,6 +85,7 @@ class TrainingJob:
             "training": dataclasses.asdict(self.training),
             "augmentation": dataclasses.asdict(self.augmentation),
             "seed": self.seed,
+            "initial_weights": self.initial_weights and self.initial_weights.identity(),
         }
 
 
@@ -99,6 +103,11 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._job, self._strategy, self._data_service = job, strategy, data_service
         self.schedule = optimizer.schedule_for(job.training, job.labeled.num_examples)
         self.model = job.model.build(job.labeled.num_classes, seed=job.seed)
+        if job.initial_weights:  # Before the averages, which start at these weights.
+            names = job.labeled.class_names
+            warm_start.start_from(job.initial_weights, self.model, names)
+        if job.training.frozen_blocks >= 0:  # Only now: they keep what they hold.
+            freezing.freeze(self.model, job.training.frozen_blocks)
         self.optimizer = optimizer.RMSProp(self.schedule)
         self.optimizer.build(self.model.trainable_variables)
         self.ema = ema.ExponentialMovingAverage(
@@ -127,6 +136,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         model = config.build(self._job.labeled.num_classes)
         for variable, value in zip(model.variables, self.ema.values(), strict=True):
             variable.assign(value)
+        warm_start.copy_pixel_scaling(self.model, model)
         return model
 
     def train(self, num_steps: tf.Tensor) -> dict[str, float]:
@@ -206,6 +216,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         with tf.GradientTape() as tape:
             with noise.noise_key(job.seed, step.value, number, noisy_rows):
                 logits = self.model(images, training=True)  # [B + ratio·B, C]
+                logits = tf.cast(logits, tf.float32)  # An own model's may be bfloat16.
                 loss, metrics = self._loss(labeled, pseudo, logits)
             # Gradients are summed over replicas: each contributes its share.
             share = loss / self._strategy.num_replicas_in_sync

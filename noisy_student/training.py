@@ -17,7 +17,8 @@ import tensorflow as tf
 from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import model_files
+from efficientnet import freezing
+from noisy_student import model_files, warm_start
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
 from noisy_student.strategy import check_group_size, check_parts, is_chief
@@ -75,6 +76,9 @@ def train(
     _check(job, strategy)
     if not is_chief(strategy):
         return _assist(job, directory, strategy, options, name)
+    if job.initial_weights and not _is_finished(directory):
+        # Before the directory is claimed.
+        warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
     stage = Stage(directory, "train", job.identity())
     if stage.complete and model_files.exists(directory):
         return model_files.load_info(directory)
@@ -101,8 +105,7 @@ def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
 
 def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
     """A worker beside the chief: computes its share and writes nothing that stays."""
-    path = os.path.join(directory, MANIFEST)
-    if tf.io.gfile.exists(path) and files.read_json(path)["complete"]:
+    if _is_finished(directory):
         return model_files.load_info(directory)
     trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
@@ -115,6 +118,11 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
         return _save(trainer, job, scratch)
 
 
+def _is_finished(directory: str) -> bool:
+    path = os.path.join(directory, MANIFEST)
+    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
+
+
 def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
     return model_files.save_model(
         trainer.averaged_model(),
@@ -122,7 +130,7 @@ def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
         class_names=list(job.labeled.class_names),
         image_size=job.model.resolution,
         crop=job.augmentation.crop,
-        variant=job.model.variant,
+        variant=job.model.architecture,
     )
 
 
@@ -130,6 +138,7 @@ def _check(job: TrainingJob, strategy) -> None:
     settings = job.training
     check_parts("batch_size", settings.batch_size, settings.accumulation_steps, strategy)
     check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
+    _check_frozen(job)
     pipeline.check_not_empty(job.labeled, "labeled_data")
     if job.pseudo_labeled is None:
         return
@@ -157,6 +166,22 @@ def _check(job: TrainingJob, strategy) -> None:
             f"{wanted:,.0f} pseudo-labeled images in each pass over the labeled ones; "
             f"there are {job.pseudo_labeled.num_examples:,}, which repeat."
         )
+
+
+def _check_frozen(job: TrainingJob) -> None:
+    blocks = job.training.frozen_blocks
+    if blocks < 0:
+        return
+    if job.initial_weights is None:
+        raise InputError(
+            "`frozen_blocks`: expected -1 for a network that starts at random weights, "
+            f"which frozen layers would keep; received {blocks}. Name a model with "
+            "--init_from."
+        )
+    try:
+        freezing.freeze(job.model.outline(job.labeled.num_classes), blocks)
+    except ValueError as error:
+        raise InputError(f"`frozen_blocks`: {error}") from error
 
 
 def _run_loop(trainer, job, directory, strategy, options, name) -> dict:

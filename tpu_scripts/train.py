@@ -17,7 +17,7 @@ from noisy_student.preparation import prepare_set
 from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
-from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, setting_flags, start_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -57,6 +57,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
     setting_flags.define(_type)
 augmentation_flags.define()
+start_flags.define()
 strategy_flags.define(several_workers=True)
 
 
@@ -81,6 +82,7 @@ def main():
     seed = recipe.seed if _SEED.value is None else _SEED.value
     output_dir = _OUTPUT_DIR.value
     job = TrainingJob(
+        initial_weights=start_flags.initial_weights(),
         labeled=prepare_set(
             _LABELED.value,
             os.path.join(output_dir, "data"),

@@ -35,6 +35,12 @@ def test_config_survives_json(tiny):
         ("student", {"precision": "float64"}, "student_precision.*float32 or mixed_b"),
         ("student_training", {"batch_size": 0}, "student_batch_size.*more than 0"),
         ("student_training", {"unlabeled_ratio": 0.0}, "unlabeled_ratio"),
+        ("student_training", {"frozen_blocks": 2}, "student_frozen_blocks.*init_from_teac"),
+        (
+            "teacher_training",
+            {"frozen_blocks": -2},
+            "teacher_frozen_blocks.*-1 or more.*-2",
+        ),
         ("teacher_training", {"softmax_temperature": 0.0}, "softmax_temperature"),
         ("teacher_training", {"final_base_learning_rate": 9.0}, "final_base_learning_rate"),
         ("student_training", {"schedule": "linear"}, "student_schedule.*or cosine.*linear"),

@@ -185,7 +185,7 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
         def pseudo_label(self, *_):
             return None
 
-        def train_student(self, generation, _):
+        def train_student(self, generation, *_):
             return f"generation_{generation}/student"
 
         def outcome(self, generation, role, model, control=None):

@@ -21,6 +21,7 @@ SCRIPTS = (
     "iterate",
     "evaluate",
     "export",
+    "fixres",
     "predict",
     "show_augmentations",
 )
