@@ -60,7 +60,9 @@ def default_settings(model: str) -> tuple[ModelConfig, TrainingConfig]:
     training = dataclasses.replace(
         training,
         epochs=EPOCHS,
+        train_ratio=1.0,
         warmup_epochs=0.0,
+        schedule="exponential",
         final_base_learning_rate=0.0,
         unlabeled_ratio=0.0,
     )
@@ -122,6 +124,6 @@ def _continued(training: TrainingConfig, num_labeled: int) -> TrainingConfig:
     last = float(schedule(training.total_steps(num_labeled) - 1))
     return dataclasses.replace(
         training,
-        base_learning_rate=last * 256 / training.batch_size,
-        decay_epochs=schedule.decay_epochs,
+        base_learning_rate=last * 256 / training.labeled_per_step,
+        decay_epochs=getattr(schedule, "decay_epochs", training.decay_epochs),
     )
