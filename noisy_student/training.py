@@ -6,7 +6,6 @@ loops of steps on the device, saves, and writes TensorBoard summaries.
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import tempfile
@@ -17,13 +16,12 @@ import tensorflow as tf
 from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import model_files
+from noisy_student import checkpoints, history, model_files
+from noisy_student.history import read_history
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
 from noisy_student.strategy import check_batch_size, check_group_size, is_chief
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
-
-CHECKPOINTS, HISTORY = "checkpoints", "history.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +104,7 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
         return model_files.load_info(directory)
     trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
-    newest = tf.train.latest_checkpoint(os.path.join(directory, CHECKPOINTS))
+    newest, _ = checkpoints.newest_whole(os.path.join(directory, checkpoints.CHECKPOINTS))
     if newest:
         with strategy.scope():
             trainer.checkpoint().restore(newest)
@@ -176,12 +174,12 @@ def _files_missing_at_workers():
 
 
 def _run_watched(trainer, job, directory, strategy, options, name, watch) -> dict:
-    manager = tf.train.CheckpointManager(
+    manager = checkpoints.Checkpoints(
         trainer.checkpoint(),
-        os.path.join(directory, CHECKPOINTS),
-        max_to_keep=options.keep_checkpoints,
-        step_counter=trainer.step,
-        checkpoint_interval=options.checkpoint_interval,
+        directory,
+        step=trainer.step,
+        interval=options.checkpoint_interval,
+        keep=options.keep_checkpoints,
     )
     with _orbit_to_log():
         controller = orbit.Controller(
@@ -207,27 +205,12 @@ def _run_watched(trainer, job, directory, strategy, options, name, watch) -> dic
         row["timing"] = {"images_per_second": row.pop("images_per_second")}
         if watch:
             row["data_service"] = watch.take(look=step >= job.total_steps)
-        with tf.io.gfile.GFile(os.path.join(directory, HISTORY), "a") as history:
-            history.write(json.dumps(row) + "\n")
+        history.append(directory, row)
 
     controller.train_actions += (report,)
     with _orbit_to_log():
         controller.train(job.total_steps)
     return progress.finish()
-
-
-def read_history(directory: str) -> list[dict]:
-    """The training curve, a dict a loop; a rerun's lines replace older ones."""
-    path = os.path.join(directory, HISTORY)
-    if not tf.io.gfile.exists(path):
-        return []
-    rows = {}
-    with tf.io.gfile.GFile(path, "r") as history:
-        for line in history.read().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # Cut off by a kill.
-                row = json.loads(line)
-                rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
 
 
 def _service_record(directory: str) -> dict:
