@@ -10,6 +10,7 @@ import re
 
 import tensorflow as tf
 
+from data import files
 from data.errors import InputError
 from noisy_student import full_disk
 
@@ -165,11 +166,12 @@ def _record(directory: str, newest: str | None) -> None:
     if newest is None or there == _recorded(directory):
         return
     times = [tf.io.gfile.stat(f"{path}.index").mtime_nsec / 1e9 for path in there]
-    tf.compat.v1.train.update_checkpoint_state(
-        directory,
-        newest,
-        all_model_checkpoint_paths=there,
-        all_model_checkpoint_timestamps=times,
-        # The manager deletes only those that came after this.
-        last_preserved_timestamp=min(times) - 1,
-    )
+    # A CheckpointState in text form; TensorFlow's own function for it is deprecated.
+    lines = [f'model_checkpoint_path: "{os.path.basename(newest)}"']
+    for path, time in zip(there, times, strict=True):
+        lines.append(f'all_model_checkpoint_paths: "{os.path.basename(path)}"')
+        lines.append(f"all_model_checkpoint_timestamps: {time}")
+    # The manager deletes only those that came after this.
+    lines.append(f"last_preserved_timestamp: {min(times) - 1}")
+    with files.atomic_path(state) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+        file.write("\n".join(lines) + "\n")

@@ -16,11 +16,12 @@ import tensorflow as tf
 from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import checkpoints, history, model_files
+from noisy_student import bad_step, checkpoints, full_disk, history, model_files
 from noisy_student.history import read_history
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
 from noisy_student.strategy import check_batch_size, check_group_size, is_chief
+from noisy_student.termination import Terminated, Termination
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
 
 
@@ -61,7 +62,7 @@ def train(
 
     Writes `checkpoints/`, `tensorboard/`, `history.jsonl` (one line a loop) and
     at the end `model.keras` and `model.json`. Started again after a kill it
-    goes on from the newest checkpoint; after the end it returns at once.
+    goes on from the newest whole checkpoint; after the end it returns at once.
 
     Args:
         job: What to train on what.
@@ -69,6 +70,11 @@ def train(
         strategy: Where to compute.
         options: Reports and checkpoints.
         name: For the progress line.
+
+    Raises:
+        InputError: Also for a full disk, and where all checkpoints are damaged.
+        FloatingPointError: The loss is no longer finite; names step and records.
+        Terminated: After a SIGTERM, once the current loop's end is saved.
     """
     _check(job, strategy)
     if not is_chief(strategy):
@@ -208,9 +214,40 @@ def _run_watched(trainer, job, directory, strategy, options, name, watch) -> dic
         history.append(directory, row)
 
     controller.train_actions += (report,)
-    with _orbit_to_log():
-        controller.train(job.total_steps)
+    with (
+        full_disk.explained(directory, "the reports of training"),
+        bad_step.explained(trainer, directory),
+        Termination(strategy) as termination,
+    ):
+        while not _run_steps(controller, job.total_steps):
+            if termination.asked():
+                _stop(controller, progress, job.total_steps)
     return progress.finish()
+
+
+def _run_steps(controller, total_steps: int) -> bool:
+    """One loop on the device; with nothing left to do, saves and returns True."""
+    step = int(controller.global_step.numpy())
+    with _orbit_to_log():
+        if step >= total_steps:
+            controller.save_checkpoint()
+            return True
+        until = min(step + controller.steps_per_loop, total_steps)
+        controller.train(until, checkpoint_at_completion=False)
+    return False
+
+
+def _stop(controller, progress, total_steps: int) -> None:
+    """What a SIGTERM leads to, once a loop has ended."""
+    with _orbit_to_log():
+        controller.save_checkpoint()
+    progress.finish("SIGTERM")
+    print(
+        f"Stopped by SIGTERM: step {int(controller.global_step.numpy()):,} of "
+        f"{total_steps:,} is saved. Run the same command again to go on.",
+        flush=True,
+    )
+    raise Terminated
 
 
 def _service_record(directory: str) -> dict:
