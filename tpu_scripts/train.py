@@ -13,11 +13,10 @@ from absl import flags
 from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.balancing import load_balanced
-from noisy_student.preparation import prepare_set
 from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
-from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, record_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -32,11 +31,8 @@ _LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
 _PSEUDO = flags.DEFINE_string(
     "pseudo_labeled_data", "", "Directory that balance wrote, for a student."
 )
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+_VALIDATION = flags.DEFINE_string(
+    "validation_data", "", "Labeled data set that --evaluation_interval evaluates on."
 )
 _GENERATION = flags.DEFINE_integer(
     "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
@@ -48,6 +44,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
     setting_flags.define(_type)
 augmentation_flags.define()
+record_flags.define()
 strategy_flags.define(several_workers=True)
 
 
@@ -76,13 +73,8 @@ def main():
     seed = recipe.seed if _SEED.value is None else _SEED.value
     output_dir = _OUTPUT_DIR.value
     job = TrainingJob(
-        labeled=prepare_set(
-            _LABELED.value,
-            os.path.join(output_dir, "data"),
-            label_offset=_LABEL_OFFSET.value,
-            skip_bad_records=_SKIP_BAD_RECORDS.value,
-        ),
-        pseudo_labeled=load_balanced(_PSEUDO.value, _SKIP_BAD_RECORDS.value)
+        labeled=record_flags.prepare(_LABELED.value, os.path.join(output_dir, "data")),
+        pseudo_labeled=load_balanced(_PSEUDO.value, flags.FLAGS.skip_bad_records)
         if _PSEUDO.value
         else None,
         model=model,
@@ -90,7 +82,12 @@ def main():
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
         seed=config.seed_of(seed, generation),
     )
-    info = train(job, output_dir, strategy, options, name=_ROLE.value)
+    validation = None
+    if _VALIDATION.value:
+        directory = os.path.join(output_dir, "validation_data")
+        names = job.labeled.class_names
+        validation = record_flags.prepare(_VALIDATION.value, directory, names)
+    info = train(job, output_dir, strategy, options, _ROLE.value, validation)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
 
 

@@ -1,6 +1,7 @@
 """Damage, signals, bad numbers and full disks: training loses nothing that was good."""
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -10,16 +11,28 @@ import subprocess
 import sys
 import textwrap
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data import files, pipeline, records
+from data.errors import InputError
 from data.records import RecordSet
-from noisy_student import optimizer, preparation, training
+from noisy_student import (
+    best_model,
+    evaluation,
+    full_disk,
+    history,
+    iterate,
+    optimizer,
+    preparation,
+    training,
+)
 from noisy_student.history import read_history
 from noisy_student.iterate import student_job, teacher_job
+from noisy_student.manifest import read_manifest
 from noisy_student.training import LoopOptions
 from tests.conftest import tiny_config
 
@@ -213,3 +226,138 @@ def test_a_loss_that_is_bad_on_one_replica_counts():
     )
     assert run.returncode == 0, run.stderr[-2000:]
     assert json.loads(run.stdout.splitlines()[-1]) == [8, 0, 10, 0]
+
+
+FULL = textwrap.dedent(
+    """
+    import sys
+    from tests.noisy_student.test_safe_training import OPTIONS, short_config
+    from noisy_student import iterate, preparation, strategy, training
+    from tpu_scripts import setting_flags
+    output, data = sys.argv.pop(), sys.argv.pop()
+    cpu = strategy.create_strategy("cpu")
+    prepared = preparation.prepare(short_config().data, data, seed=0)
+    job = iterate.teacher_job(short_config(), prepared)
+    if ROOM:
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, ROOM))
+    setting_flags.run(lambda: training.train(job, output, cpu, OPTIONS))
+    """
+)
+
+
+def test_a_full_disk_is_one_error_and_leaves_what_was_good(
+    job, unbroken, prepared, cpu, tmp_path
+):
+    """Here no file may grow beyond half a checkpoint: writes fail midway, as if full."""
+    output = shutil.copytree(unbroken[0], tmp_path / "output")
+    os.remove(output / "model.keras")
+    size = (output / "checkpoints" / "ckpt-40.data-00000-of-00001").stat().st_size
+    for path in output.glob("checkpoints/ckpt-40*"):
+        os.remove(path)
+    data = os.path.dirname(os.path.dirname(prepared.labeled.files[0]))
+    run = subprocess.run(
+        [sys.executable, "-c", f"ROOM = {size // 2}\n{FULL}", data, str(output)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1, run.stderr
+    expected = f"Error: {output}/checkpoints: expected room for the checkpoint of step 40; "
+    assert f"{expected}received: File too large. Free some of" in run.stderr
+    assert "Traceback" not in run.stderr
+    left = sorted(path.name for path in output.glob("checkpoints/*") if "40" in path.name)
+    assert left == []
+    assert training.train(job, str(output), cpu, OPTIONS) == unbroken[1]
+
+
+def test_a_history_cut_off_by_a_full_disk_goes_on_in_a_new_line(tmp_path):
+    (tmp_path / "history.jsonl").write_text('{"step": 1}\n{"st')
+    history.append(str(tmp_path), {"step": 2})
+    history.append(str(tmp_path), {"step": 3})
+    assert [row["step"] for row in read_history(str(tmp_path))] == [1, 2, 3]
+
+
+def write_to_a_full_disk(directory):
+    with full_disk.explained(directory, "the model"), open("/dev/full", "w") as full:
+        full.write("x")
+
+
+def allocate_on_a_full_device(directory):
+    with full_disk.explained(directory, "the model"):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+
+def test_a_full_disk_is_told_from_a_full_device(tmp_path):
+    with pytest.raises(InputError, match="room for the model; received: No space left"):
+        write_to_a_full_disk(str(tmp_path))
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"):
+        allocate_on_a_full_device(str(tmp_path))
+
+
+def test_the_best_model_on_validation_data_is_kept_and_changes_nothing(
+    job, unbroken, prepared, cpu, tmp_path
+):
+    options = dataclasses.replace(OPTIONS, evaluation_interval=10)
+    info = training.train(job, str(tmp_path), cpu, options, validation=prepared.validation)
+    assert info == unbroken[1]
+    found = {
+        row["step"]: row["validation_top_1"]
+        for row in read_history(str(tmp_path))
+        if "validation_top_1" in row
+    }
+    assert list(found) == [12, 20, 32, 40]
+    best_step = max(found, key=found.get)  # The first of equal ones.
+    record = files.read_json(str(tmp_path / "best" / "validation.json"))
+    assert record == {"step": best_step, "validation_top_1": found[best_step]}
+    assert read_manifest(str(tmp_path))["results"]["best"] == record
+    measured = {
+        directory: evaluation.evaluate(
+            str(directory), {"validation": prepared.validation}, cpu
+        )["validation"]["top_1"]
+        for directory in (tmp_path, tmp_path / "best")
+    }
+    assert measured == {tmp_path: found[40], tmp_path / "best": found[best_step]}
+    tags = set()
+    for path in (tmp_path / "tensorboard").iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            tags |= {value.tag for value in event.summary.value}
+    assert "validation_top_1" in tags
+
+
+def test_of_equally_good_models_the_earlier_is_kept(tmp_path, monkeypatch):
+    accuracies = iter([0.5, 0.25, 0.5, 0.75])
+    saved = []
+    monkeypatch.setattr(
+        best_model, "accuracy_on", lambda *arguments: {"top_1": next(accuracies)}
+    )
+    monkeypatch.setattr(best_model, "Predictor", mock.MagicMock())
+    monkeypatch.setattr(
+        best_model,
+        "model_files",
+        mock.MagicMock(save_model=lambda model, directory: saved.append(model)),
+    )
+    best = best_model.BestModel(str(tmp_path), None, interval=10, total_steps=35)
+    for step in (10, 20, 30, 35):
+        trainer = mock.MagicMock(averaged_model=lambda step=step: step)
+        best.evaluate(trainer, step, {}, "name")
+    assert saved == [10, 35]
+    assert best.record() == {"step": 35, "validation_top_1": 0.75}
+    ends = [0, 8, 16, 24, 32, 35]
+    loops = itertools.pairwise(ends)
+    assert [step for before, step in loops if best.due(before, step)] == [16, 24, 32, 35]
+
+
+def test_evaluation_without_validation_data_is_refused(job, cpu, tmp_path):
+    options = LoopOptions(evaluation_interval=5)
+    with pytest.raises(InputError, match="`evaluation_interval`: expected 0 without"):
+        training.train(job, str(tmp_path), cpu, options)
+    config = short_config()
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, validation_data="")
+    )
+    with pytest.raises(InputError, match=r"`evaluation_interval`.*received 5\. Test data"):
+        iterate.iterate(config, str(tmp_path / "run"), cpu, options)
+    assert not os.listdir(tmp_path)
+    with pytest.raises(InputError, match="`evaluation_interval`: expected 0 .never.*-1"):
+        LoopOptions(evaluation_interval=-1)
