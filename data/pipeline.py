@@ -149,6 +149,36 @@ def explained_training(
         yield
 
 
+def named_examples(
+    stream: TrainingInput,
+    batch_size: int,
+    start_example: int,
+    count: int,
+    share: HostShare = HostShare(),
+) -> list[dict]:
+    """Which examples `training_batches` reads, without decoding them.
+
+    Args:
+        stream: What is read.
+        batch_size: Examples in a batch.
+        start_example: The first example of this host's stream to name.
+        count: How many to name.
+        share: Which part of the records is this host's.
+
+    Returns:
+        For each: `id`, `file`, `position` in it, `copy` and `epoch`, from 0.
+    """
+    raw = _undecoded(stream, batch_size, start_example, share).take(count)
+    found = []
+    for path, position, serialized, copy, epoch in raw.as_numpy_iterator():
+        path, position = path.decode(), int(position)
+        example = tf.train.Example.FromString(serialized)
+        id_ = records.example_id(example, path, position)
+        place = {"id": id_, "file": path, "position": position}
+        found.append({**place, "copy": int(copy), "epoch": int(epoch)})
+    return found
+
+
 def evaluation_batches(
     paths,
     image_size: int,

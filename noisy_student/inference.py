@@ -31,6 +31,10 @@ class Predictor:
             self._model = keras.models.clone_model(model)
             self._model.set_weights(model.get_weights())
 
+    def update(self, model: keras.Model) -> None:
+        """Takes over the weights of another model of the same kind."""
+        self._model.set_weights(model.get_weights())
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 `[N, S, S, 3]`, N up to `batch_size`, to float32 `[N, C]`."""
         count = len(images)

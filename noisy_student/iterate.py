@@ -53,6 +53,11 @@ def iterate(
     if config.student_init_from_teacher:
         check_same_layers(config)
     _check_strategy(config, strategy)
+    if options.evaluation_interval and not config.data.validation_data:
+        raise InputError(
+            "`evaluation_interval`: expected 0 without `validation_data`; received "
+            f"{options.evaluation_interval}. Test data must not choose a model."
+        )
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
         return files.read_json(os.path.join(work_dir, SUMMARY))
@@ -149,7 +154,8 @@ class _Run:
 
     def _train(self, name: str, job: TrainingJob) -> str:
         directory = self._directory(name)
-        train(job, directory, self._strategy, self._options, name)
+        validation = self.data.validation
+        train(job, directory, self._strategy, self._options, name, validation)
         return directory
 
     def _started(self, job: TrainingJob, teacher: str) -> TrainingJob:

@@ -42,15 +42,20 @@ class ModelInfo:
 
 def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
     """Writes the model atomically; the network first, so that info implies it."""
-    info = ModelInfo(
-        parameters=sum(int(tf.size(w)) for w in model.trainable_variables),
-        weights_sha256=weights_digest(model, info["variant"]),
-        **info,
-    )
+    info = describe(model, **info)
     with files.atomic_path(os.path.join(directory, MODEL)) as path:
         model.save(path)
     files.write_json(os.path.join(directory, INFO), to_dict(info))
     return info
+
+
+def describe(model: keras.Model, **info) -> ModelInfo:
+    """The info of a model: what is counted of it, and what it cannot know itself."""
+    return ModelInfo(
+        parameters=sum(int(tf.size(w)) for w in model.trainable_variables),
+        weights_sha256=weights_digest(model, info["variant"]),
+        **info,
+    )
 
 
 def exists(directory: str) -> bool:

@@ -13,9 +13,9 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from data import files
+from noisy_student.history import read_history
 from noisy_student.manifest import read_manifest
 from noisy_student.predictions import read_index
-from noisy_student.training import read_history
 
 REPORT, PICTURE = "report/index.html", "report/accuracy.png"
 _COLORS = {"teacher": "#7f7f7f", "control": "#ff7f0e", "student": "#1f77b4"}

@@ -37,7 +37,7 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
 def is_chief(strategy) -> bool:
     """Whether this process writes: of several workers only the first does."""
     resolver = strategy.cluster_resolver
-    if not _several_workers(strategy):
+    if not several_workers(strategy):
         return True
     has_chief = "chief" in resolver.cluster_spec().jobs
     return resolver.task_type == "chief" or (
@@ -47,14 +47,14 @@ def is_chief(strategy) -> bool:
 
 def check_one_process(name: str, strategy) -> None:
     """Refuses several workers where each would do all of the work."""
-    if _several_workers(strategy):
+    if several_workers(strategy):
         raise InputError(
             f"`strategy`: expected one process for {name}; received multi_worker. Only "
             "tpu_scripts.train runs on several machines: chain the stages by hand."
         )
 
 
-def _several_workers(strategy) -> bool:
+def several_workers(strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 

@@ -24,7 +24,7 @@ from data import pipeline, service
 from data.augmentation import Augmentation
 from data.records import BadRecord, RecordSet
 from efficientnet import freezing, noise
-from noisy_student import ema, losses, model_files, optimizer, warm_start
+from noisy_student import bad_step, ema, losses, model_files, optimizer, warm_start
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.warm_start import InitialWeights
 
@@ -116,9 +116,14 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._teacher, self._teacher_view = _teacher(job.online_teacher)
         self._decayed = losses.decayed_variables(self.model)
         self._sums = _Sums(self._metric_names())
+        self._first_bad = bad_step.FirstBadStep(strategy.num_replicas_in_sync)
         self._iterator = None
         # What this process reads: stream, examples a batch, share of the input.
         self._reads = []
+
+    @property
+    def strategy(self) -> tf.distribute.Strategy:
+        return self._strategy
 
     @property
     def step(self) -> tf.Variable:
@@ -143,6 +148,9 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         """Runs `num_steps` steps; returns the mean of each metric over them.
 
         Also the last step's `learning_rate`, and `images_per_second`.
+
+        Raises:
+            NotFinite: A loss, or a number that a checkpoint would keep.
         """
         began = time.monotonic()
         step = int(self.step.numpy())
@@ -160,14 +168,41 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         means["learning_rate"] = float(self.schedule(self.step.numpy() - 1))
         images = int(num_steps) * self._job.images_per_step
         means["images_per_second"] = images / (time.monotonic() - began)
-        if not math.isfinite(means["loss"]):
-            raise FloatingPointError(
-                f"The loss is {means['loss']} within the {int(num_steps)} steps before "
-                f"step {int(self.step.numpy())}, at learning rate "
-                f"{means['learning_rate']:.3g}. The last checkpoint is from before; "
-                "lower base_learning_rate or lengthen warmup_epochs, in a new directory."
-            )
+        self._check_finite(means["loss"])
         return means
+
+    def _check_finite(self, mean_loss: float) -> None:
+        finite = math.isfinite(mean_loss)
+        first = self._first_bad.take()
+        if finite and not first:
+            return
+        step = first or int(self.step.numpy())  # Finite losses, infinite in sum.
+        rate = float(self.schedule(step - 1))
+        raise bad_step.NotFinite(step, rate, "weights" if finite else "loss")
+
+    def records_of(self, step: int) -> dict[str, list[dict]] | None:
+        """What the batch of a step was made of, on all hosts; None if not known.
+
+        Args:
+            step: Counted from 1, not before the step that `train` began at.
+
+        Returns:
+            By kind, `labeled` and `pseudo_labeled`: see `pipeline.named_examples`.
+        """
+        found = {}
+        for stream, batch_size, share in self._reads:
+            kind = "pseudo_labeled" if stream.pseudo_labeled else "labeled"
+            if share is None:
+                return None
+            if kind in found:  # Several hosts that one process reads for.
+                continue
+            count = batch_size * share.replicas
+            found[kind] = []
+            for index in range(share.count):
+                host = dataclasses.replace(share, index=index)
+                part = (stream, batch_size, (step - 1) * count, count, host)
+                found[kind] += pipeline.named_examples(*part)
+        return found
 
     @tf.function
     def _loop(self, iterator, num_steps):
@@ -175,14 +210,22 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         # under MirroredStrategy, and on a TPU this is the device's own loop.
         for _ in tf.range(num_steps):
             self._strategy.run(self._train_step, args=(next(iterator),))
+        self._strategy.run(self._look_at_weights)
+
+    def _look_at_weights(self) -> None:
+        """Between two loops a checkpoint may be written: of finite numbers alone."""
+        kept = [v.value for v in self.model.variables + self.optimizer.variables]
+        self._first_bad.look(bad_step.all_finite(kept + self.ema.shadows), self.step)
 
     def _train_step(self, batch) -> None:
         gradients, metrics = self._gradients(batch)
         gradients = self._clipped(gradients)
         variables = self.model.trainable_variables
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self.ema.update(self.optimizer.iterations.value)
+        step = self.optimizer.iterations.value
+        self.ema.update(step)
         self._sums.add(metrics)
+        self._first_bad.look(tf.math.is_finite(metrics["loss"]), step)
 
     def _gradients(self, batch) -> tuple[list, dict]:
         """This replica's share of the gradients, which are summed over replicas.

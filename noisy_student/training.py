@@ -6,9 +6,9 @@ loops of steps on the device, saves, and writes TensorBoard summaries.
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
+import sys
 import tempfile
 
 import orbit
@@ -16,15 +16,24 @@ import tensorflow as tf
 
 from data import bad_records, files, pipeline, service_workers
 from data.errors import InputError
+from data.records import RecordSet
 from data.settings import setting
 from efficientnet import freezing
-from noisy_student import model_files, warm_start
+from noisy_student import (
+    bad_step,
+    best_model,
+    checkpoints,
+    full_disk,
+    history,
+    model_files,
+    warm_start,
+)
+from noisy_student.history import read_history
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
 from noisy_student.strategy import check_group_size, check_parts, is_chief
+from noisy_student.termination import Terminated, Termination
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
-
-CHECKPOINTS, HISTORY = "checkpoints", "history.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +46,11 @@ class LoopOptions:
     steps_per_loop: int = setting(20, "Steps between two reports, run on the device.")
     checkpoint_interval: int = setting(100, "Steps between two checkpoints.")
     keep_checkpoints: int = setting(3, "Newest checkpoints that are kept.")
+    evaluation_interval: int = setting(
+        0,
+        "Steps between two evaluations on validation data, each at the end of a loop; "
+        "the best model is kept in best/. 0: never.",
+    )
     data_service: str = setting(
         "",
         "Dispatcher, grpc://HOST:PORT, whose workers decode and augment training images; "
@@ -49,8 +63,25 @@ class LoopOptions:
                 raise InputError(
                     f"`{name}`: expected 1 or more; received {getattr(self, name)}."
                 )
+        if self.evaluation_interval < 0:
+            raise InputError(
+                "`evaluation_interval`: expected 0 (never) or more steps; received "
+                f"{self.evaluation_interval}."
+            )
         if self.data_service:
             service_workers.check_address("data_service", self.data_service)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """A training that is under way."""
+
+    trainer: NoisyStudentTrainer
+    job: TrainingJob
+    directory: str
+    options: LoopOptions
+    name: str
+    best: best_model.BestModel | None = None
 
 
 def train(
@@ -59,12 +90,13 @@ def train(
     strategy: tf.distribute.Strategy,
     options: LoopOptions = LoopOptions(),
     name: str = "training",
+    validation: RecordSet | None = None,
 ) -> model_files.ModelInfo:
     """Trains, or goes on training, and writes the EMA model to `directory`.
 
     Writes `checkpoints/`, `tensorboard/`, `history.jsonl` (one line a loop) and
     at the end `model.keras` and `model.json`. Started again after a kill it
-    goes on from the newest checkpoint; after the end it returns at once.
+    goes on from the newest whole checkpoint; after the end it returns at once.
 
     Args:
         job: What to train on what.
@@ -72,28 +104,49 @@ def train(
         strategy: Where to compute.
         options: Reports and checkpoints.
         name: For the progress line.
+        validation: What the best model is chosen by, with an evaluation interval.
+
+    Raises:
+        InputError: Also for a full disk, and where all checkpoints are damaged.
+        FloatingPointError: The loss is no longer finite; names step and records.
+        Terminated: After a SIGTERM, once the current loop's end is saved.
     """
     _check(job, strategy)
+    interval = options.evaluation_interval
+    best_model.check(validation, interval, job.labeled.class_names, strategy)
     if not is_chief(strategy):
         return _assist(job, directory, strategy, options, name)
     if job.initial_weights and not _is_finished(directory):
         # Before the directory is claimed.
         warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
-    stage = Stage(directory, "train", job.identity())
-    if stage.complete and model_files.exists(directory):
-        return model_files.load_info(directory)
-    trainer = _trainer(job, strategy, options)
-    timing = _run_loop(trainer, job, directory, strategy, options, name)
-    info = _save(trainer, job, directory)
+    with full_disk.explained(directory, "what training writes"):
+        stage = Stage(directory, "train", job.identity())
+        if stage.complete and model_files.exists(directory):
+            return model_files.load_info(directory)
+        best = None
+        if interval:
+            best = best_model.BestModel(directory, validation, interval, job.total_steps)
+        trainer = _trainer(job, strategy, options)
+        run = _Run(trainer, job, directory, options, name, best)
+        timing = _run_loop(run)
+        info = _save(run)
+        results = _results(run, info)
+        bad_records.print_note(results["skipped_records"])
+        stage.finish(results=results, timing=timing)
+    return info
+
+
+def _results(run: _Run, info: model_files.ModelInfo) -> dict:
+    job = run.job
     images = {
         "labeled": job.labeled.num_examples,
         "pseudo_labeled": job.pseudo_labeled.num_examples if job.pseudo_labeled else 0,
     }
     results = {"steps": job.total_steps, "images": images, **dataclasses.asdict(info)}
     results["skipped_records"] = bad_records.report(job.skipped)
-    bad_records.print_note(results["skipped_records"])
-    stage.finish(results={**results, **_service_record(directory)}, timing=timing)
-    return info
+    if run.best:
+        results["best"] = run.best.record()
+    return {**results, **_service_record(run.directory)}
 
 
 def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
@@ -109,13 +162,14 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
         return model_files.load_info(directory)
     trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
-    newest = tf.train.latest_checkpoint(os.path.join(directory, CHECKPOINTS))
+    newest, _ = checkpoints.newest_whole(os.path.join(directory, checkpoints.CHECKPOINTS))
     if newest:
         with strategy.scope():
             trainer.checkpoint().restore(newest)
     with tempfile.TemporaryDirectory() as scratch:
-        _run_loop(trainer, job, scratch, strategy, options, name)
-        return _save(trainer, job, scratch)
+        run = _Run(trainer, job, scratch, options, name)
+        _run_loop(run)
+        return _save(run)
 
 
 def _is_finished(directory: str) -> bool:
@@ -123,15 +177,19 @@ def _is_finished(directory: str) -> bool:
     return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
 
 
-def _save(trainer, job: TrainingJob, directory: str) -> model_files.ModelInfo:
-    return model_files.save_model(
-        trainer.averaged_model(),
-        directory,
-        class_names=list(job.labeled.class_names),
-        image_size=job.model.resolution,
-        crop=job.augmentation.crop,
-        variant=job.model.architecture,
-    )
+def _save(run: _Run) -> model_files.ModelInfo:
+    model = run.trainer.averaged_model()
+    return model_files.save_model(model, run.directory, **_info(run.job))
+
+
+def _info(job: TrainingJob) -> dict:
+    """What `model.json` says that the network does not know."""
+    return {
+        "class_names": list(job.labeled.class_names),
+        "image_size": job.model.resolution,
+        "crop": job.augmentation.crop,
+        "variant": job.model.architecture,
+    }
 
 
 def _check(job: TrainingJob, strategy) -> None:
@@ -184,13 +242,13 @@ def _check_frozen(job: TrainingJob) -> None:
         raise InputError(f"`frozen_blocks`: {error}") from error
 
 
-def _run_loop(trainer, job, directory, strategy, options, name) -> dict:
+def _run_loop(run: _Run) -> dict:
     with contextlib.ExitStack() as stack:
         watch = None
-        if options.data_service:
+        if run.options.data_service:
             stack.enter_context(_files_missing_at_workers())
-            watch = stack.enter_context(service_workers.Watch(options.data_service))
-        return _run_watched(trainer, job, directory, strategy, options, name, watch)
+            watch = stack.enter_context(service_workers.Watch(run.options.data_service))
+        return _run_watched(run, watch)
 
 
 @contextlib.contextmanager
@@ -205,59 +263,95 @@ def _files_missing_at_workers():
         ) from error
 
 
-def _run_watched(trainer, job, directory, strategy, options, name, watch) -> dict:
-    manager = tf.train.CheckpointManager(
-        trainer.checkpoint(),
-        os.path.join(directory, CHECKPOINTS),
-        max_to_keep=options.keep_checkpoints,
-        step_counter=trainer.step,
-        checkpoint_interval=options.checkpoint_interval,
-    )
-    with _orbit_to_log():
-        controller = orbit.Controller(
-            global_step=trainer.step,
-            trainer=trainer,
-            strategy=strategy,
-            steps_per_loop=options.steps_per_loop,
-            checkpoint_manager=manager,
-            summary_dir=os.path.join(directory, "tensorboard"),
-        )
+def _run_watched(run: _Run, watch) -> dict:
+    trainer, job = run.trainer, run.job
+    controller = _controller(run)
     progress = Progress(
-        name,
+        run.name,
         job.total_steps,
         "steps",
         start=int(trainer.step.numpy()),
         items_per_unit=job.images_per_step,
     )
-
-    def report(means):
-        step = int(trainer.step.numpy())
-        progress.update(step, loss=means["loss"])
-        row = {"step": step, **means}
-        row["timing"] = {"images_per_second": row.pop("images_per_second")}
-        if watch:
-            row["data_service"] = watch.take(look=step >= job.total_steps)
-        with tf.io.gfile.GFile(os.path.join(directory, HISTORY), "a") as history:
-            history.write(json.dumps(row) + "\n")
-
-    controller.train_actions += (report,)
-    with _orbit_to_log():
-        controller.train(job.total_steps)
+    controller.train_actions += (_reporter(run, progress, watch),)
+    with (
+        full_disk.explained(run.directory, "the summaries for TensorBoard"),
+        bad_step.explained(trainer, run.directory),
+        Termination(trainer.strategy) as termination,
+    ):
+        while not _run_steps(controller, job.total_steps):
+            if termination.asked():
+                _stop(controller, progress, job.total_steps)
     return progress.finish()
 
 
-def read_history(directory: str) -> list[dict]:
-    """The training curve, a dict a loop; a rerun's lines replace older ones."""
-    path = os.path.join(directory, HISTORY)
-    if not tf.io.gfile.exists(path):
-        return []
-    rows = {}
-    with tf.io.gfile.GFile(path, "r") as history:
-        for line in history.read().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # Cut off by a kill.
-                row = json.loads(line)
-                rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+def _controller(run: _Run) -> orbit.Controller:
+    """With the newest whole checkpoint restored."""
+    trainer, options = run.trainer, run.options
+    manager = checkpoints.Checkpoints(
+        trainer.checkpoint(),
+        run.directory,
+        step=trainer.step,
+        interval=options.checkpoint_interval,
+        keep=options.keep_checkpoints,
+    )
+    with _orbit_to_log():
+        return orbit.Controller(
+            global_step=trainer.step,
+            trainer=trainer,
+            strategy=trainer.strategy,
+            steps_per_loop=options.steps_per_loop,
+            checkpoint_manager=manager,
+            summary_dir=os.path.join(run.directory, "tensorboard"),
+        )
+
+
+def _reporter(run: _Run, progress: Progress, watch):
+    """What is done after each loop, before its checkpoint."""
+    before, shown = int(run.trainer.step.numpy()), sys.stdout
+
+    def report(means):
+        nonlocal before
+        step = int(run.trainer.step.numpy())
+        progress.update(step, loss=means["loss"])
+        if run.best and run.best.due(before, step):
+            name = f"{run.name} on validation, step {step}"
+            with contextlib.redirect_stdout(shown):
+                top_1 = run.best.evaluate(run.trainer, step, _info(run.job), name)
+            means["validation_top_1"] = top_1  # orbit writes it to TensorBoard.
+        before = step
+        row = {"step": step, **means}
+        row["timing"] = {"images_per_second": row.pop("images_per_second")}
+        if watch:
+            row["data_service"] = watch.take(look=step >= run.job.total_steps)
+        history.append(run.directory, row)
+
+    return report
+
+
+def _run_steps(controller, total_steps: int) -> bool:
+    """One loop on the device; with nothing left to do, saves and returns True."""
+    step = int(controller.global_step.numpy())
+    with _orbit_to_log():
+        if step >= total_steps:
+            controller.save_checkpoint()
+            return True
+        until = min(step + controller.steps_per_loop, total_steps)
+        controller.train(until, checkpoint_at_completion=False)
+    return False
+
+
+def _stop(controller, progress, total_steps: int) -> None:
+    """What a SIGTERM leads to, once a loop has ended."""
+    with _orbit_to_log():
+        controller.save_checkpoint()
+    progress.finish("SIGTERM")
+    print(
+        f"Stopped by SIGTERM: step {int(controller.global_step.numpy()):,} of "
+        f"{total_steps:,} is saved. Run the same command again to go on.",
+        flush=True,
+    )
+    raise Terminated
 
 
 def _service_record(directory: str) -> dict:

@@ -16,21 +16,14 @@ from data.errors import InputError
 from noisy_student import config, fixres
 from noisy_student.evaluation import evaluate
 from noisy_student.model_files import load_info
-from noisy_student.preparation import prepare_set
 from noisy_student.strategy import check_one_process
 from noisy_student.training import LoopOptions, train
-from tpu_scripts import setting_flags, strategy_flags
+from tpu_scripts import record_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)
 _LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
 _TEST = flags.DEFINE_string(
     "test_data", "", "Labeled data set to measure the result on; empty: none."
-)
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the order of images and of dropout.")
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -38,6 +31,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
     setting_flags.define(_type)
+record_flags.define()
 strategy_flags.define()
 
 
@@ -75,13 +69,8 @@ def main():
 
 
 def _prepared(dataset: str, name: str):
-    return prepare_set(
-        dataset,
-        os.path.join(_OUTPUT_DIR.value, name),
-        class_names=load_info(_MODEL.value).class_names,
-        label_offset=_LABEL_OFFSET.value,
-        skip_bad_records=_SKIP_BAD_RECORDS.value,
-    )
+    directory = os.path.join(_OUTPUT_DIR.value, name)
+    return record_flags.prepare(dataset, directory, load_info(_MODEL.value).class_names)
 
 
 if __name__ == "__main__":

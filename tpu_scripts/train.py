@@ -13,11 +13,16 @@ from absl import flags
 from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.balancing import load_balanced
-from noisy_student.preparation import prepare_set
 from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
-from tpu_scripts import augmentation_flags, setting_flags, start_flags, strategy_flags
+from tpu_scripts import (
+    augmentation_flags,
+    record_flags,
+    setting_flags,
+    start_flags,
+    strategy_flags,
+)
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -41,11 +46,8 @@ _ONLINE_TEACHER = flags.DEFINE_string(
 _UNLABELED = flags.DEFINE_string(
     "unlabeled_data", "", "Unlabeled data set, for --online_teacher."
 )
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+_VALIDATION = flags.DEFINE_string(
+    "validation_data", "", "Labeled data set that --evaluation_interval evaluates on."
 )
 _GENERATION = flags.DEFINE_integer(
     "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
@@ -58,6 +60,7 @@ for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
     setting_flags.define(_type)
 augmentation_flags.define()
 start_flags.define()
+record_flags.define()
 strategy_flags.define(several_workers=True)
 
 
@@ -82,21 +85,21 @@ def main():
     seed = recipe.seed if _SEED.value is None else _SEED.value
     output_dir = _OUTPUT_DIR.value
     job = TrainingJob(
-        initial_weights=start_flags.initial_weights(),
-        labeled=prepare_set(
-            _LABELED.value,
-            os.path.join(output_dir, "data"),
-            label_offset=_LABEL_OFFSET.value,
-            skip_bad_records=_SKIP_BAD_RECORDS.value,
-        ),
+        labeled=record_flags.prepare(_LABELED.value, os.path.join(output_dir, "data")),
         pseudo_labeled=_pseudo_labeled(output_dir),
         model=model,
         training=training,
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
         seed=config.seed_of(seed, generation),
         online_teacher=_ONLINE_TEACHER.value,
+        initial_weights=start_flags.initial_weights(),
     )
-    info = train(job, output_dir, strategy, options, name=_ROLE.value)
+    validation = None
+    if _VALIDATION.value:
+        directory = os.path.join(output_dir, "validation_data")
+        names = job.labeled.class_names
+        validation = record_flags.prepare(_VALIDATION.value, directory, names)
+    info = train(job, output_dir, strategy, options, _ROLE.value, validation)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
 
 
@@ -123,15 +126,11 @@ def _check_sources() -> None:
 def _pseudo_labeled(output_dir: str):
     """The student's second set: stored labels, or images for an online teacher."""
     if _PSEUDO.value:
-        return load_balanced(_PSEUDO.value, _SKIP_BAD_RECORDS.value)
+        return load_balanced(_PSEUDO.value, flags.FLAGS.skip_bad_records)
     if not _ONLINE_TEACHER.value:
         return None
-    return prepare_set(
-        _UNLABELED.value,
-        os.path.join(output_dir, "data"),
-        labeled=False,
-        skip_bad_records=_SKIP_BAD_RECORDS.value,
-    )
+    directory = os.path.join(output_dir, "data")
+    return record_flags.prepare(_UNLABELED.value, directory, labeled=False)
 
 
 if __name__ == "__main__":

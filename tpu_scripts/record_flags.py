@@ -1,0 +1,30 @@
+"""The flags that say how records are read."""
+
+from absl import flags
+
+from noisy_student.preparation import prepare_set
+
+# They belong to the script that asks for them: --helpshort.
+flags.disclaim_key_flags()
+
+
+def define() -> None:
+    """Defines --label_offset and --skip_bad_records."""
+    flags.DEFINE_integer(
+        "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
+    )
+    flags.DEFINE_bool(
+        "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
+    )
+
+
+def prepare(dataset: str, directory: str, class_names=None, labeled=True):
+    """`prepare_set` of a data set, with what the flags say."""
+    return prepare_set(
+        dataset,
+        directory,
+        class_names=class_names,
+        label_offset=flags.FLAGS.label_offset,
+        labeled=labeled,
+        skip_bad_records=flags.FLAGS.skip_bad_records,
+    )
