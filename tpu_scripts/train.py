@@ -12,12 +12,12 @@ from absl import flags
 
 from data.errors import InputError
 from noisy_student import config, recipes
-from noisy_student.balancing import load_balanced
 from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
 from tpu_scripts import (
     augmentation_flags,
+    pseudo_label_flags,
     record_flags,
     setting_flags,
     start_flags,
@@ -34,18 +34,6 @@ _ROLE = flags.DEFINE_enum(
     "Whose settings of the recipe to use; a control is a student on labels alone.",
 )
 _LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
-_PSEUDO = flags.DEFINE_string(
-    "pseudo_labeled_data", "", "Directory that balance wrote, for a student."
-)
-_ONLINE_TEACHER = flags.DEFINE_string(
-    "online_teacher",
-    "",
-    "Trained model that labels --unlabeled_data as the student trains, in place of "
-    "--pseudo_labeled_data: no stored labels, nothing filtered or balanced.",
-)
-_UNLABELED = flags.DEFINE_string(
-    "unlabeled_data", "", "Unlabeled data set, for --online_teacher."
-)
 _VALIDATION = flags.DEFINE_string(
     "validation_data", "", "Labeled data set that --evaluation_interval evaluates on."
 )
@@ -61,6 +49,7 @@ for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
 augmentation_flags.define()
 start_flags.define()
 record_flags.define()
+pseudo_label_flags.define()
 strategy_flags.define(several_workers=True)
 
 
@@ -73,7 +62,7 @@ def main():
             "`labeled_data`: expected tfrecord:GLOB with --strategy=multi_worker; received "
             f"{_LABELED.value!r}. Run tpu_scripts.prepare_data once before."
         )
-    _check_sources()
+    pseudo_label_flags.check(_ROLE.value)
     model = setting_flags.override(getattr(recipe, kind))
     training = setting_flags.override(getattr(recipe, f"{kind}_training"))
     config.check_model(model)
@@ -86,12 +75,12 @@ def main():
     output_dir = _OUTPUT_DIR.value
     job = TrainingJob(
         labeled=record_flags.prepare(_LABELED.value, os.path.join(output_dir, "data")),
-        pseudo_labeled=_pseudo_labeled(output_dir),
+        pseudo_labeled=pseudo_label_flags.pseudo_labeled(output_dir),
         model=model,
         training=training,
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
         seed=config.seed_of(seed, generation),
-        online_teacher=_ONLINE_TEACHER.value,
+        online_teacher=flags.FLAGS.online_teacher,
         initial_weights=start_flags.initial_weights(),
     )
     validation = None
@@ -101,36 +90,6 @@ def main():
         validation = record_flags.prepare(_VALIDATION.value, directory, names)
     info = train(job, output_dir, strategy, options, _ROLE.value, validation)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
-
-
-def _check_sources() -> None:
-    """A student has one source of pseudo-labels; other roles have none."""
-    role, stored, online = _ROLE.value, _PSEUDO.value, _ONLINE_TEACHER.value
-    if role != "student" and (stored or online):
-        raise InputError(
-            "`pseudo_labeled_data`, `online_teacher`: expected for --role=student and for "
-            f"no other; received {stored or online!r} with --role={role}."
-        )
-    if role == "student" and bool(stored) == bool(online):
-        raise InputError(
-            "`pseudo_labeled_data`, `online_teacher`: expected one of them for "
-            f"--role=student; received {'both' if stored else 'neither'}."
-        )
-    if bool(online) != bool(_UNLABELED.value):
-        raise InputError(
-            "`unlabeled_data`: expected together with --online_teacher, and only then; "
-            f"received {_UNLABELED.value!r} with --online_teacher={online!r}."
-        )
-
-
-def _pseudo_labeled(output_dir: str):
-    """The student's second set: stored labels, or images for an online teacher."""
-    if _PSEUDO.value:
-        return load_balanced(_PSEUDO.value, flags.FLAGS.skip_bad_records)
-    if not _ONLINE_TEACHER.value:
-        return None
-    directory = os.path.join(output_dir, "data")
-    return record_flags.prepare(_UNLABELED.value, directory, labeled=False)
 
 
 if __name__ == "__main__":
