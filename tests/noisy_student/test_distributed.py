@@ -54,7 +54,7 @@ def test_training_changes_far_more_than_is_tolerated(alone):
     assert min(changed) > 0
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_mirrored_replicas_train_like_one_device(alone, replicas, tmp_path):
     path = tmp_path / "found.npz"
     assert_same(result(start("mirrored", replicas, path), path), alone)

@@ -52,6 +52,7 @@ def changed_layers(before, after) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_the_models_values_through_training_and_a_kill(
     job, student, cpu, tmp_path, monkeypatch
 ):
@@ -155,6 +156,7 @@ def test_bad_settings_are_refused(job, student, prepared, cpu, tmp_path):
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.slow
 def test_the_script_tunes_and_measures(finished_run, student, tmp_path):
     data, output = f"{finished_run[0]}/data", str(tmp_path / "fixres")
     command = (

@@ -79,6 +79,7 @@ def prepared_by_own_run(own_run):
     return iterate.prepare(tiny_config().data, os.path.join(own_run[0], "data"), seed=0)
 
 
+@pytest.mark.slow
 def test_resumed_training_equals_an_unbroken_one(job, cpu, tmp_path, monkeypatch):
     options = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
     unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, options)

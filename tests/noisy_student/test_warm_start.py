@@ -58,6 +58,7 @@ def test_network_averages_and_statistics_start_at_the_weights(job, cpu, teacher)
     assert not any(v.numpy().any() for v in momenta)
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_from_its_checkpoint(job, cpu, tmp_path, monkeypatch, teacher):
     moved = str(shutil.copytree(teacher, tmp_path / "moved"))
     job = dataclasses.replace(job, initial_weights=warm_start.initial_weights(moved))
@@ -219,6 +220,7 @@ def test_a_student_of_other_layers_is_refused_before_any_training(tiny, cpu, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_pre_trained_student_is_tuned_on_labels_alone(finished_run, tmp_path):
     """The paper's comparison to joint training, by the script; one tiny step."""
     student = os.path.join(finished_run[0], "generation_1/student")
