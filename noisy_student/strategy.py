@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from data import files
 from data.errors import InputError
 from efficientnet.normalization import group_size_for
 
@@ -32,6 +33,25 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
         devices = gpus or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return _tpu_strategy(tpu)
+
+
+def check_reachable(name: str, tpu: str, paths: dict[str, str]) -> None:
+    """Refuses local files where a TPU elsewhere would have to read or write them.
+
+    Args:
+        name: Of the strategy.
+        tpu: `local`, or the name of a TPU.
+        paths: Directories, and data sets such as `tfrecord:GLOB`, by argument.
+    """
+    if name != "tpu" or tpu == "local":
+        return
+    for argument, path in paths.items():
+        if path and files.is_local(path.removeprefix("tfrecord:")):
+            raise InputError(
+                f"`{argument}`: expected a bucket, such as gs://…, with --tpu={tpu}, whose "
+                f"own host reads and writes the files; received {path!r}. Copy the files "
+                "there, or run on the TPU VM with --tpu=local."
+            )
 
 
 def is_chief(strategy) -> bool:

@@ -47,7 +47,8 @@ def main():
     parts["augmentation"] = augmentation_flags.augmentation(settings.augmentation)
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
     work_dir = _WORK_DIR.value
-    summary = iterate(settings, work_dir, strategy_flags.create_strategy(), options)
+    strategy = strategy_flags.create_strategy(work_dir=work_dir)
+    summary = iterate(settings, work_dir, strategy, options)
     print()
     print(report.format_table(report.table(summary)))
     print(f"\nReport: {os.path.join(work_dir, report.REPORT)}")

@@ -23,8 +23,13 @@ def define(several_workers: bool = False) -> None:
     flags.DEFINE_string("tpu", "local", "With --strategy=tpu: local, or the TPU's name.")
 
 
-def create_strategy():
-    """The strategy that the flags name. Before any other use of TensorFlow."""
+def create_strategy(**paths: str):
+    """The strategy that the flags name. Before any other use of TensorFlow.
+
+    Args:
+        **paths: What is read and written, by argument: a TPU elsewhere must reach it.
+    """
+    strategy.check_reachable(flags.FLAGS.strategy, flags.FLAGS.tpu, paths)
     chosen = strategy.create_strategy(flags.FLAGS.strategy, flags.FLAGS.tpu)
     devices = chosen.extended.worker_devices
     kind = devices[0].rsplit(":", 2)[-2]  # …/device:GPU:0

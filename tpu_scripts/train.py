@@ -54,7 +54,10 @@ strategy_flags.define(several_workers=True)
 
 
 def main():
-    strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
+    # Before any other use of TensorFlow.
+    strategy = strategy_flags.create_strategy(
+        labeled_data=_LABELED.value, output_dir=_OUTPUT_DIR.value
+    )
     recipe = recipes.load(_RECIPE.value)
     kind = "teacher" if _ROLE.value == "teacher" else "student"
     if not is_chief(strategy) and not _LABELED.value.startswith("tfrecord:"):
