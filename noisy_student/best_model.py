@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from data import files
+from data import files, pipeline
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import full_disk, model_files
@@ -34,6 +34,7 @@ def check(validation: RecordSet | None, interval: int, class_names, strategy) ->
             "`validation_data`: expected the classes of the labeled data "
             f"({', '.join(class_names)}); received {', '.join(validation.class_names)}."
         )
+    pipeline.check_not_empty(validation, "validation_data")
 
 
 class BestModel:

@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
 from noisy_student import model_files
+from noisy_student.history import read_history
 
 NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup_epochs=2")
 
@@ -23,8 +26,8 @@ def free_ports(count):
     return ports
 
 
-def start_workers(arguments):
-    """One process a worker; both must end well."""
+def start_workers(arguments, expect=0, meanwhile=lambda processes: None):
+    """One process a worker; both must end with the status `expect`."""
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     processes = []
     for index in range(2):
@@ -39,9 +42,10 @@ def start_workers(arguments):
                 text=True,
             )
         )
+    meanwhile(processes)
     for process in processes:
         printed, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, printed[-3000:]
+        assert process.returncode == expect, printed[-3000:]
 
 
 @pytest.mark.slow
@@ -61,3 +65,30 @@ def test_two_workers_train_one_model_and_finish_again_at_once(tmp_path, prepared
         assert json.loads(file.readlines()[-1])["step"] == 8
     start_workers(arguments)
     assert model_files.load_info(str(tmp_path)) == trained
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_takes_the_others_along(tmp_path, prepared):
+    """And all go on from the chief's checkpoint, to the end."""
+    data = os.path.dirname(prepared.labeled.files[0])
+    arguments = [
+        "--strategy=multi_worker",
+        "--role=teacher",
+        "--epochs=400",
+        "--steps_per_loop=4",
+        f"--labeled_data=tfrecord:{data}",
+        f"--output_dir={tmp_path}",
+        *NETWORK,
+    ]
+
+    def terminate_the_second(processes):
+        while processes[0].poll() is None and not read_history(str(tmp_path)):
+            time.sleep(0.01)
+        processes[1].send_signal(signal.SIGTERM)
+
+    start_workers(arguments, 143, terminate_the_second)
+    reached = read_history(str(tmp_path))[-1]["step"]
+    assert reached < 400
+    assert (tmp_path / "checkpoints" / f"ckpt-{reached}.index").exists()
+    start_workers(arguments)
+    assert read_history(str(tmp_path))[-1]["step"] == 400
