@@ -239,7 +239,7 @@ def _serialize(features: dict) -> bytes:
         features=tf.train.Features(
             feature={key: _feature(value) for key, value in features.items()}
         )
-    ).SerializeToString()
+    ).SerializeToString(deterministic=True)  # Else features come in any order.
 
 
 def _feature(value) -> tf.train.Feature:

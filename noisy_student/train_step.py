@@ -187,13 +187,13 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             step: Counted from 1, not before the step that `train` began at.
 
         Returns:
-            By kind, `labeled` and `pseudo_labeled`: see `pipeline.named_examples`.
+            By kind of the stream: see `pipeline.named_examples`.
         """
         found = {}
         for stream, batch_size, share in self._reads:
-            kind = "pseudo_labeled" if stream.pseudo_labeled else "labeled"
             if share is None:
                 return None
+            kind = stream.kind
             if kind in found:  # Several hosts that one process reads for.
                 continue
             count = batch_size * share.replicas

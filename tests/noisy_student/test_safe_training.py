@@ -94,6 +94,7 @@ ITERATE = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_how_far_and_ends_with_143(unbroken, cpu, tmp_path):
     teacher = tmp_path / "generation_0" / "teacher"
     process = subprocess.Popen(
@@ -246,6 +247,7 @@ FULL = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_error_and_leaves_what_was_good(
     job, unbroken, prepared, cpu, tmp_path
 ):
