@@ -147,7 +147,7 @@ def test_the_first_bad_loss_is_named_with_its_records(prepared, cpu, tmp_path):
     """The third step of three that make up an epoch is the first to see the bad record."""
     job = poisoned_job(prepared, tmp_path)
     stream = pipeline.TrainingInput(
-        job.pseudo_labeled, 8, job.augmentation, job.seed, pseudo_labeled=True
+        job.pseudo_labeled, 8, job.augmentation, job.seed, kind="pseudo_labeled"
     )
     third = pipeline.named_examples(stream, 20, 40, 20)
     assert len({row["id"] for row in third}) == 20
@@ -297,6 +297,7 @@ def test_a_full_disk_is_told_from_a_full_device(tmp_path):
         allocate_on_a_full_device(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_the_best_model_on_validation_data_is_kept_and_changes_nothing(
     job, unbroken, prepared, cpu, tmp_path
 ):

@@ -188,6 +188,7 @@ def test_augmentation_can_be_off_for_pseudo_labeled_images(make_trainer):
     assert make_trainer()._stream(examples, "pseudo_labeled").augmentation == Augmentation()
 
 
+@pytest.mark.slow
 def test_the_step_compiles_with_xla_and_computes_the_same(make_trainer, batch):
     """Static shapes and two updates: what a TPU would be given."""
     found = {}

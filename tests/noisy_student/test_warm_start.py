@@ -192,7 +192,11 @@ def test_students_start_from_their_teacher_where_asked(
     tiny, finished_run, prepared, cpu, teacher, monkeypatch
 ):
     jobs = {}
-    monkeypatch.setattr(iterate, "train", lambda job, *rest: jobs.update({rest[-1]: job}))
+
+    def train(job, directory, strategy, options, name, validation):
+        jobs[name] = job
+
+    monkeypatch.setattr(iterate, "train", train)
     student = os.path.join(finished_run[0], "generation_1/student")
     for asked in (False, True):
         config = dataclasses.replace(tiny, student_init_from_teacher=asked)
