@@ -12,12 +12,6 @@ from data.errors import InputError
 from noisy_student import balancing, evaluation, iterate, labeling, preparation, training
 from noisy_student.config import DataConfig
 from noisy_student.manifest import read_manifest
-from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.training import LoopOptions
-
-
-class Killed(BaseException):
-    """Stands in for a kill: nothing catches it."""
 
 
 @pytest.fixture
@@ -45,7 +39,7 @@ def test_training_under_a_mirrored_strategy_stops_by_name_too(
 
 
 def test_training_without_bad_records_resumes_exactly(
-    tiny, prepared, finished_run, spoilt, cpu, tmp_path, monkeypatch
+    tiny, prepared, finished_run, spoilt, cpu, tmp_path, assert_resumes
 ):
     work_dir, _ = finished_run
     balanced = balancing.load_balanced(os.path.join(work_dir, "generation_1/balanced"))
@@ -57,27 +51,10 @@ def test_training_without_bad_records_resumes_exactly(
     job = iterate.student_job(
         dataclasses.replace(tiny, student_training=short), data, 1, pseudo
     )
-    options = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
-    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, options)
+    assert_resumes(job, killed_before_loop=2)
     skipped = read_manifest(str(tmp_path / "unbroken"))["results"]["skipped_records"]
     assert skipped["count"] == 2
     assert "labeled-00000-of-00003.tfrecord:1" in skipped["first"][0]
-
-    whole, calls = NoisyStudentTrainer.train, []
-
-    def dying(self, num_steps):
-        calls.append(int(self.step.numpy()))
-        if len(calls) == 2:
-            raise Killed
-        return whole(self, num_steps)
-
-    monkeypatch.setattr(NoisyStudentTrainer, "train", dying)
-    with pytest.raises(Killed):
-        training.train(job, str(tmp_path / "killed"), cpu, options)
-    monkeypatch.setattr(NoisyStudentTrainer, "train", whole)
-    resumed = training.train(job, str(tmp_path / "killed"), cpu, options)
-    assert calls == [0, 2]
-    assert resumed.weights_sha256 == unbroken.weights_sha256
 
 
 def test_another_choice_of_skipped_records_is_another_training(

@@ -20,14 +20,9 @@ from noisy_student import (
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.manifest import read_manifest
 from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.training import LoopOptions
 from tests.tpu_scripts.test_scripts import run_script
 
 FROZEN = ("stem", "block_0", "block_1", "block_2")
-
-
-class Killed(BaseException):
-    """Stands in for a kill: nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +49,14 @@ def changed_layers(before, after) -> set[str]:
 
 @pytest.mark.slow
 def test_frozen_layers_keep_the_models_values_through_training_and_a_kill(
-    job, student, cpu, tmp_path, monkeypatch
+    job, student, cpu, tmp_path, assert_resumes
 ):
     saved, _ = model_files.load_model(student)
     assert job.training.frozen_blocks == 3  # Of 7 blocks.
     trainer = NoisyStudentTrainer(job, cpu)
     assert changed_layers(saved, trainer.model) == set()
 
-    options = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
-    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, options)
+    assert_resumes(job, killed_before_loop=2)
     tuned, info = model_files.load_model(str(tmp_path / "unbroken"))
     assert info.image_size == 24
     deep = {"block_3", "block_4", "block_5", "block_6", "head", "head_dense"}
@@ -70,22 +64,6 @@ def test_frozen_layers_keep_the_models_values_through_training_and_a_kill(
     newest = tf.train.latest_checkpoint(str(tmp_path / "unbroken/checkpoints"))
     trainer.checkpoint().restore(newest).assert_existing_objects_matched()
     assert changed_layers(saved, trainer.model) == deep
-
-    whole, calls = NoisyStudentTrainer.train, []
-
-    def dying(self, num_steps):
-        calls.append(int(self.step.numpy()))
-        if len(calls) == 2:
-            raise Killed
-        return whole(self, num_steps)
-
-    monkeypatch.setattr(NoisyStudentTrainer, "train", dying)
-    with pytest.raises(Killed):
-        training.train(job, str(tmp_path / "killed"), cpu, options)
-    monkeypatch.setattr(NoisyStudentTrainer, "train", whole)
-    resumed = training.train(job, str(tmp_path / "killed"), cpu, options)
-    assert calls == [0, 2]
-    assert resumed.weights_sha256 == unbroken.weights_sha256
 
 
 def test_it_trains_on_the_evaluation_crop_of_the_larger_size(job):

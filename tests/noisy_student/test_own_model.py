@@ -16,7 +16,6 @@ from noisy_student import config, iterate, losses, model_files, training
 from noisy_student.config import ModelConfig
 from noisy_student.manifest import read_manifest
 from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.training import LoopOptions
 from noisy_student.warm_start import initial_weights
 from tests.conftest import tiny_config
 
@@ -25,10 +24,6 @@ HERE = "tests.noisy_student.own_networks"
 
 def own(name, **changes) -> ModelConfig:
     return ModelConfig(model_fn=f"{HERE}:{name}", image_size=16, **changes)
-
-
-class Killed(BaseException):
-    """Stands in for a kill: nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -80,24 +75,8 @@ def prepared_by_own_run(own_run):
 
 
 @pytest.mark.slow
-def test_resumed_training_equals_an_unbroken_one(job, cpu, tmp_path, monkeypatch):
-    options = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
-    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, options)
-    whole, calls = NoisyStudentTrainer.train, []
-
-    def dying(self, num_steps):
-        calls.append(int(self.step.numpy()))
-        if len(calls) == 2:
-            raise Killed
-        return whole(self, num_steps)
-
-    monkeypatch.setattr(NoisyStudentTrainer, "train", dying)
-    with pytest.raises(Killed):
-        training.train(job, str(tmp_path / "killed"), cpu, options)
-    monkeypatch.setattr(NoisyStudentTrainer, "train", whole)
-    resumed = training.train(job, str(tmp_path / "killed"), cpu, options)
-    assert calls == [0, 2]
-    assert resumed.weights_sha256 == unbroken.weights_sha256
+def test_resumed_training_equals_an_unbroken_one(job, tmp_path, assert_resumes):
+    assert_resumes(job, killed_before_loop=2)
     model, _ = model_files.load_model(str(tmp_path / "killed"))
     state = [v for v in model.variables if "seed_generator" in v.path]
     assert len(state) == 1  # Of Keras' own dropout: part of the checkpoint.

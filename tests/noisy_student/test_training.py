@@ -24,31 +24,8 @@ def job(tiny, prepared):
     return teacher_job(tiny, prepared)
 
 
-class Killed(BaseException):
-    """Stands in for a kill: nothing catches it."""
-
-
-def test_resumed_training_equals_an_unbroken_one(job, cpu, tmp_path, monkeypatch):
-    options = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
-    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, options)
-
-    calls = []
-    whole = NoisyStudentTrainer.train
-
-    def dying(self, num_steps):
-        calls.append(int(self.step.numpy()))
-        if len(calls) == 3:
-            raise Killed
-        return whole(self, num_steps)
-
-    monkeypatch.setattr(NoisyStudentTrainer, "train", dying)
-    with pytest.raises(Killed):
-        training.train(job, str(tmp_path / "killed"), cpu, options)
-    monkeypatch.setattr(NoisyStudentTrainer, "train", whole)
-    resumed = training.train(job, str(tmp_path / "killed"), cpu, options)
-
-    assert calls == [0, 2, 4]
-    assert resumed.weights_sha256 == unbroken.weights_sha256
+def test_resumed_training_equals_an_unbroken_one(job, tmp_path, assert_resumes):
+    assert_resumes(job, killed_before_loop=3)
     steps = [row["step"] for row in read_history(str(tmp_path / "killed"))]
     assert steps == list(range(2, job.total_steps + 1, 2))
 

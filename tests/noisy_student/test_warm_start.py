@@ -17,10 +17,6 @@ from noisy_student.training import LoopOptions
 from tests.tpu_scripts.test_scripts import NETWORK, run_script
 
 
-class Killed(BaseException):
-    """Stands in for a kill: nothing catches it."""
-
-
 @pytest.fixture(scope="module")
 def teacher(finished_run):
     return os.path.join(finished_run[0], "generation_0/teacher")
@@ -59,32 +55,16 @@ def test_network_averages_and_statistics_start_at_the_weights(job, cpu, teacher)
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_from_its_checkpoint(job, cpu, tmp_path, monkeypatch, teacher):
+def test_killed_it_goes_on_from_its_checkpoint(job, cpu, tmp_path, assert_resumes, teacher):
     moved = str(shutil.copytree(teacher, tmp_path / "moved"))
     job = dataclasses.replace(job, initial_weights=warm_start.initial_weights(moved))
-    options = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
-    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, options)
-    whole, calls = NoisyStudentTrainer.train, []
-
-    def dying(self, num_steps):
-        calls.append(int(self.step.numpy()))
-        if len(calls) == 2:
-            raise Killed
-        return whole(self, num_steps)
-
-    monkeypatch.setattr(NoisyStudentTrainer, "train", dying)
-    with pytest.raises(Killed):
-        training.train(job, str(tmp_path / "killed"), cpu, options)
-    monkeypatch.setattr(NoisyStudentTrainer, "train", whole)
-    resumed = training.train(job, str(tmp_path / "killed"), cpu, options)
-    assert calls == [0, 2]
-    assert resumed.weights_sha256 == unbroken.weights_sha256
+    resumed = assert_resumes(job, killed_before_loop=2)
 
     from_scratch = dataclasses.replace(job, initial_weights=None)
     with pytest.raises(InputError, match=r"initial_weights: {'weights_sha256.* -> None"):
-        training.train(from_scratch, str(tmp_path / "killed"), cpu, options)
+        training.train(from_scratch, str(tmp_path / "killed"), cpu)
     shutil.rmtree(moved)  # A finished training needs it no more.
-    assert training.train(job, str(tmp_path / "killed"), cpu, options) == resumed
+    assert training.train(job, str(tmp_path / "killed"), cpu) == resumed
 
 
 @pytest.mark.parametrize(
