@@ -189,6 +189,7 @@ TWO_REPLICAS = """
 """
 
 
+@pytest.mark.slow
 def test_the_loop_runs_on_two_replicas(tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(TWO_REPLICAS), str(tmp_path)],
