@@ -87,7 +87,7 @@ def _explanation(error: NotFinite, trainer, directory) -> str:
     return (
         f"{found}, at learning rate {error.learning_rate:.3g}. The last "
         "checkpoint is from before, and the same command would come to the same step: "
-        "lower base_learning_rate, lengthen warmup_epochs, or mend the records, in a new "
+        "lower base_learning_rate, lengthen warmup, or mend the records, in a new "
         f"directory.\n{_records(error, trainer, directory)}"
     )
 

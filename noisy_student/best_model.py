@@ -15,19 +15,19 @@ from noisy_student.strategy import several_workers
 BEST, RECORD = "best", "validation.json"
 
 
-def check(validation: RecordSet | None, interval: int, class_names, strategy) -> None:
+def check(validation: RecordSet | None, interval: str, class_names, strategy) -> None:
     """Refuses an interval without data to evaluate on, or data of other classes."""
     if not interval:
         return
     if validation is None:
         raise InputError(
-            f"`evaluation_interval`: expected 0 without `validation_data`; received "
-            f"{interval}. Give validation data; test data must not choose a model."
+            f"`evaluation_interval`: expected none without `validation_data`; received "
+            f"{interval!r}. Give validation data; test data must not choose a model."
         )
     if several_workers(strategy):
         raise InputError(
-            f"`evaluation_interval`: expected 0 with --strategy=multi_worker; received "
-            f"{interval}. Evaluate the trained model with tpu_scripts.evaluate."
+            f"`evaluation_interval`: expected none with --strategy=multi_worker; received "
+            f"{interval!r}. Evaluate the trained model with tpu_scripts.evaluate."
         )
     if validation.class_names != class_names:
         raise InputError(

@@ -12,7 +12,7 @@ import efficientnet
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import losses, own_model
+from noisy_student import duration, losses, own_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,20 +130,28 @@ class TrainingConfig:
     unlabeled_ratio: float = setting(
         0.0, "Pseudo-labeled images a step for each labeled one (14 for the paper's L2)."
     )
-    epochs: float = setting(350.0, "Passes over the labeled images.")
+    duration: str = setting(
+        "350 epochs",
+        "How long to train, in epochs (passes over the labeled images), steps or images "
+        "(labeled ones).",
+    )
     base_learning_rate: float = setting(0.016, "Learning rate for 256 labeled images.")
-    warmup_epochs: float = setting(5.0, "Epochs over which the learning rate rises from 0.")
-    decay_epochs: float = setting(
-        2.4, "Epochs between two multiplications of the learning rate by 0.97."
+    warmup: str = setting(
+        "5 epochs",
+        "In which the learning rate rises from 0; epochs, steps or images; 0 steps: none.",
+    )
+    decay_interval: str = setting(
+        "2.4 epochs",
+        "Between two multiplications of the rate by 0.97; epochs, steps or images.",
     )
     final_base_learning_rate: float = setting(
-        0.0, "Base learning rate to end at; sets --decay_epochs. 0: use --decay_epochs."
+        0.0, "Base learning rate to end at; sets the decay interval. 0: as that says."
     )
     schedule: str = setting(
-        "exponential", "exponential (as published) or cosine, which ignores --decay_epochs."
+        "exponential", "exponential (as published) or cosine: without decay interval."
     )
     train_ratio: float = setting(
-        1.0, "Multiplies epochs and decay epochs (2 in the published scripts)."
+        1.0, "Multiplies duration and decay interval (2 in the published scripts)."
     )
     weight_decay: float = setting(1e-5, "Of the L2 term on all but batch norm.")
     label_smoothing: float = setting(
@@ -195,12 +203,14 @@ class TrainingConfig:
         """Pseudo-labeled images a step, over all replicas."""
         return math.ceil(self.labeled_per_step * self.unlabeled_ratio)
 
-    @property
-    def total_epochs(self) -> float:
-        return self.epochs * self.train_ratio
+    def steps_of(self, setting_name: str, num_labeled: int) -> float:
+        """`duration`, `warmup` or `decay_interval` in steps, not rounded."""
+        length = duration.parse(getattr(self, setting_name), setting_name)
+        return length.steps(num_labeled, self.labeled_per_step)
 
     def total_steps(self, num_labeled: int) -> int:
-        return max(1, round(self.total_epochs * num_labeled / self.labeled_per_step))
+        steps = self.steps_of("duration", num_labeled) * self.train_ratio
+        return max(1, round(steps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,30 +371,49 @@ def _check_own_model(model: ModelConfig, prefix: str) -> None:
 
 
 def check_training(training: TrainingConfig, prefix: str = "") -> None:
-    positive = ("batch_size", "epochs", "base_learning_rate", "decay_epochs")
-    for name in (*positive, "train_ratio", "accumulation_steps"):
+    for name in ("duration", "warmup", "decay_interval"):
+        length = duration.parse(getattr(training, name), prefix + name)
+        if name != "warmup":
+            _check_positive(prefix + name, length.number)
+    positive = ("batch_size", "base_learning_rate", "train_ratio", "accumulation_steps")
+    for name in positive:
         _check_positive(prefix + name, getattr(training, name))
     _check_positive(f"{prefix}softmax_temperature", training.softmax_temperature)
     _check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
     _check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)
     _check_range(f"{prefix}frozen_blocks", training.frozen_blocks, -1, math.inf)
-    for name in ("warmup_epochs", "weight_decay", "unlabeled_ratio", "clip_gradient_norm"):
+    for name in ("weight_decay", "unlabeled_ratio", "clip_gradient_norm"):
         _check_range(prefix + name, getattr(training, name), 0, math.inf)
     _check_range(
         f"{prefix}labeled_sample_probability", training.labeled_sample_probability, 1e-6, 1
     )
     _check_one_of(f"{prefix}loss_weighting", training.loss_weighting, losses.WEIGHTINGS)
     _check_one_of(f"{prefix}schedule", training.schedule, SCHEDULES)
-    if training.schedule == "cosine" and training.warmup_epochs >= training.total_epochs:
-        raise InputError(
-            f"`{prefix}warmup_epochs`: expected fewer than the {training.total_epochs} "
-            f"epochs with a cosine schedule; received {training.warmup_epochs}."
-        )
     final, base = training.final_base_learning_rate, training.base_learning_rate
     if not 0 <= final < base:
         raise InputError(
             f"`{prefix}final_base_learning_rate`: expected 0 to below "
             f"`{prefix}base_learning_rate` ({base}); received {final}."
+        )
+
+
+def check_warmup(training: TrainingConfig, num_labeled: int, prefix: str = "") -> None:
+    """Refuses a cosine schedule that has no steps after its warm-up.
+
+    Args:
+        training: Already through `check_training`.
+        num_labeled: Labeled images.
+        prefix: Of the setting's name, such as `teacher_`.
+    """
+    warmup, total = (
+        training.steps_of("warmup", num_labeled),
+        training.total_steps(num_labeled),
+    )
+    if training.schedule == "cosine" and int(warmup) >= total:
+        raise InputError(
+            f"`{prefix}warmup`: expected fewer than the {total:,} steps of the training "
+            f"with a cosine schedule; received {training.warmup!r}, {int(warmup):,} steps "
+            f"with {num_labeled:,} labeled images, {training.labeled_per_step:g} a step."
         )
 
 

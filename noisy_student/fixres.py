@@ -24,7 +24,7 @@ from noisy_student.manifest import MANIFEST, read_manifest
 from noisy_student.train_step import TrainingJob
 from noisy_student.warm_start import initial_weights
 
-EPOCHS = 1.5
+DURATION = "1.5 epochs"
 # Where the published schedule ends: 350 epochs, 0.97 every 2.4.
 _PUBLISHED_END = 0.016 * optimizer.DECAY_RATE**145
 
@@ -59,9 +59,9 @@ def default_settings(model: str) -> tuple[ModelConfig, TrainingConfig]:
         training = TrainingConfig(base_learning_rate=_PUBLISHED_END)
     training = dataclasses.replace(
         training,
-        epochs=EPOCHS,
+        duration=DURATION,
         train_ratio=1.0,
-        warmup_epochs=0.0,
+        warmup="0 steps",
         schedule="exponential",
         final_base_learning_rate=0.0,
         unlabeled_ratio=0.0,
@@ -122,8 +122,10 @@ def _continued(training: TrainingConfig, num_labeled: int) -> TrainingConfig:
     """Settings whose schedule goes on where this training's ended."""
     schedule = optimizer.schedule_for(training, num_labeled)
     last = float(schedule(training.total_steps(num_labeled) - 1))
-    return dataclasses.replace(
-        training,
-        base_learning_rate=last * 256 / training.labeled_per_step,
-        decay_epochs=getattr(schedule, "decay_epochs", training.decay_epochs),
-    )
+    base = last * 256 / training.labeled_per_step
+    training = dataclasses.replace(training, base_learning_rate=base)
+    if isinstance(schedule, optimizer.PublishedSchedule):
+        images = schedule.decay_steps * training.labeled_per_step
+        interval = f"{images / num_labeled!r} epochs"
+        training = dataclasses.replace(training, decay_interval=interval)
+    return training

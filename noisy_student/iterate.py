@@ -18,7 +18,7 @@ from data import files
 from data.errors import InputError
 from noisy_student import report
 from noisy_student.balancing import balance
-from noisy_student.config import Config, check, differences, seed_of, to_dict
+from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
 from noisy_student.evaluation import evaluate
 from noisy_student.export import export
 from noisy_student.labeling import label
@@ -55,8 +55,8 @@ def iterate(
     _check_strategy(config, strategy)
     if options.evaluation_interval and not config.data.validation_data:
         raise InputError(
-            "`evaluation_interval`: expected 0 without `validation_data`; received "
-            f"{options.evaluation_interval}. Test data must not choose a model."
+            "`evaluation_interval`: expected none without `validation_data`; received "
+            f"{options.evaluation_interval!r}. Test data must not choose a model."
         )
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
@@ -92,6 +92,9 @@ class _Run:
         self._config, self._strategy, self._options = config, strategy, options
         self._work_dir = work_dir
         self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
+        for role in ("teacher", "student"):
+            training, count = getattr(config, f"{role}_training"), self.data.labeled
+            check_warmup(training, count.num_examples, f"{role}_")
 
     def train_teacher(self) -> str:
         return self._train("generation_0/teacher", teacher_job(self._config, self.data))

@@ -25,7 +25,7 @@ _SETTINGS = {
     "training": (
         "batch_size",
         "unlabeled_ratio",
-        "epochs",
+        "duration",
         "base_learning_rate",
         "weight_decay",
         "label_smoothing",

@@ -57,30 +57,28 @@ class RMSProp(keras.optimizers.Optimizer):
 class PublishedSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then a staircase of 0.97 (reference `utils.py`).
 
-    With E steps an epoch, D decay epochs and lr0 = base · batch / 256:
-    step s < int(warm-up·E):  lr0 · s / int(warm-up·E)
-    later:                    lr0 · 0.97^floor(s / (E·D))
+    With W warm-up steps and a stair of D steps:
+    step s < W:  lr0 · s / W
+    later:       lr0 · 0.97^floor(s / D)
     The staircase counts from step 0, not from the end of the warm-up.
 
     Args:
         initial: lr0.
-        steps_per_epoch: E, may be fractional.
-        warmup_epochs: Epochs of warm-up.
-        decay_epochs: D.
+        warmup_steps: W, whole; 0: no warm-up.
+        decay_steps: D, may be fractional.
     """
 
-    def __init__(self, initial, steps_per_epoch, warmup_epochs, decay_epochs):
-        self.initial, self.steps_per_epoch = initial, steps_per_epoch
-        self.warmup_epochs, self.decay_epochs = warmup_epochs, decay_epochs
+    def __init__(self, initial, warmup_steps, decay_steps):
+        self.initial = initial
+        self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
 
     def __call__(self, step):
         step = tf.cast(step, tf.float32)
-        warmup_steps = int(self.warmup_epochs * self.steps_per_epoch)
-        stairs = tf.floor(step / (self.steps_per_epoch * self.decay_epochs))
-        decayed = self.initial * tf.pow(DECAY_RATE, stairs)
-        if not warmup_steps:
+        decayed = self.initial * tf.pow(DECAY_RATE, tf.floor(step / self.decay_steps))
+        if not self.warmup_steps:
             return decayed
-        return tf.where(step < warmup_steps, self.initial * step / warmup_steps, decayed)
+        warm = self.initial * step / self.warmup_steps
+        return tf.where(step < self.warmup_steps, warm, decayed)
 
     def get_config(self):
         return dict(vars(self))
@@ -120,22 +118,23 @@ def schedule_for(training, num_labeled: int):
     """The schedule of a `TrainingConfig` over `num_labeled` images.
 
     lr0 = base · labeled images a step / 256. With a final base learning rate, the D
-    of `PublishedSchedule` follows from it: with T epochs in all after the warm-up,
+    of `PublishedSchedule` follows from it: with T steps in all after the warm-up,
     D = T / (ln(final / base) / ln 0.97).
     """
-    per_step = training.labeled_per_step
-    scale, steps_per_epoch = per_step / 256, num_labeled / per_step
+    scale = training.labeled_per_step / 256
     initial = training.base_learning_rate * scale
+    warmup = training.steps_of("warmup", num_labeled)
     if training.schedule == "cosine":
         return CosineSchedule(
             initial,
             training.final_base_learning_rate * scale,
-            int(training.warmup_epochs * steps_per_epoch),
+            int(warmup),
             training.total_steps(num_labeled),
         )
-    decay_epochs = training.decay_epochs * training.train_ratio
+    decay_steps = training.steps_of("decay_interval", num_labeled) * training.train_ratio
     if training.final_base_learning_rate:
         ratio = training.final_base_learning_rate / training.base_learning_rate
         stairs = math.log(ratio) / math.log(DECAY_RATE)
-        decay_epochs = max(training.total_epochs - training.warmup_epochs, 1e-6) / stairs
-    return PublishedSchedule(initial, steps_per_epoch, training.warmup_epochs, decay_epochs)
+        total = training.steps_of("duration", num_labeled) * training.train_ratio
+        decay_steps = max(total - warmup, 1e-6) / stairs
+    return PublishedSchedule(initial, int(warmup), decay_steps)

@@ -23,11 +23,13 @@ from noisy_student import (
     bad_step,
     best_model,
     checkpoints,
+    duration,
     full_disk,
     history,
     model_files,
     warm_start,
 )
+from noisy_student.config import check_warmup
 from noisy_student.history import read_history
 from noisy_student.manifest import MANIFEST, Stage
 from noisy_student.progress import Progress
@@ -44,12 +46,14 @@ class LoopOptions:
     """
 
     steps_per_loop: int = setting(20, "Steps between two reports, run on the device.")
-    checkpoint_interval: int = setting(100, "Steps between two checkpoints.")
+    checkpoint_interval: str = setting(
+        "100 steps", "Between two checkpoints; steps, epochs or images."
+    )
     keep_checkpoints: int = setting(3, "Newest checkpoints that are kept.")
-    evaluation_interval: int = setting(
-        0,
-        "Steps between two evaluations on validation data, each at the end of a loop; "
-        "the best model is kept in best/. 0: never.",
+    evaluation_interval: str = setting(
+        "",
+        "Between two evaluations on validation data, each at the end of a loop; steps, "
+        "epochs or images. The best model is kept in best/. Empty: never.",
     )
     data_service: str = setting(
         "",
@@ -58,18 +62,25 @@ class LoopOptions:
     )
 
     def __post_init__(self):
-        for name in ("steps_per_loop", "checkpoint_interval", "keep_checkpoints"):
+        for name in ("steps_per_loop", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"`{name}`: expected 1 or more; received {getattr(self, name)}."
                 )
-        if self.evaluation_interval < 0:
-            raise InputError(
-                "`evaluation_interval`: expected 0 (never) or more steps; received "
-                f"{self.evaluation_interval}."
-            )
+        for name in ("checkpoint_interval", "evaluation_interval"):
+            value = getattr(self, name)
+            if name == "evaluation_interval" and not value:
+                continue
+            if not duration.parse(value, name).number:
+                raise InputError(f"`{name}`: expected more than 0; received {value!r}.")
         if self.data_service:
             service_workers.check_address("data_service", self.data_service)
+
+    def steps_between(self, name: str, job: TrainingJob) -> int:
+        """`checkpoint_interval` or `evaluation_interval` in whole steps, 1 or more."""
+        length = duration.parse(getattr(self, name), name)
+        steps = length.steps(job.labeled.num_examples, job.training.labeled_per_step)
+        return max(1, round(steps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +136,8 @@ def train(
             return model_files.load_info(directory)
         best = None
         if interval:
-            best = best_model.BestModel(directory, validation, interval, job.total_steps)
+            steps = options.steps_between("evaluation_interval", job)
+            best = best_model.BestModel(directory, validation, steps, job.total_steps)
         trainer = _trainer(job, strategy, options)
         run = _Run(trainer, job, directory, options, name, best)
         timing = _run_loop(run)
@@ -198,6 +210,7 @@ def _check(job: TrainingJob, strategy) -> None:
     check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
     _check_frozen(job)
     pipeline.check_not_empty(job.labeled, "labeled_data")
+    check_warmup(settings, job.labeled.num_examples)
     if job.pseudo_labeled is None:
         return
     names, found = "pseudo_labeled_data", job.pseudo_labeled.class_names
@@ -292,7 +305,7 @@ def _controller(run: _Run) -> orbit.Controller:
         trainer.checkpoint(),
         run.directory,
         step=trainer.step,
-        interval=options.checkpoint_interval,
+        interval=options.steps_between("checkpoint_interval", run.job),
         keep=options.keep_checkpoints,
     )
     with _orbit_to_log():

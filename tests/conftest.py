@@ -21,8 +21,8 @@ def tiny_config(**changes):
     training = dataclasses.replace(
         recipe.teacher_training,
         batch_size=20,
-        epochs=30,
-        warmup_epochs=2,
+        duration="30 epochs",
+        warmup="2 epochs",
         base_learning_rate=0.32,
     )
     tiny = dataclasses.replace(

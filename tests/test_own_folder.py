@@ -60,7 +60,7 @@ def test_a_tree_of_fashion_images(tmp_path):
     settings = [
         f"--{role}_{setting}"
         for role in ("teacher", "student")
-        for setting in ("image_size=28", "epochs=64", "warmup_epochs=5")
+        for setting in ("image_size=28", "duration=64epochs", "warmup=5epochs")
     ]
     printed = run_script(
         "iterate",

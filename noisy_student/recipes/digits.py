@@ -14,9 +14,9 @@ _MODEL = ModelConfig(
 )
 _TRAINING = dict(
     batch_size=32,
-    epochs=256,  # Of 50 images: 400 steps.
+    duration="256 epochs",  # Of 50 images: 400 steps.
     base_learning_rate=0.08,
-    warmup_epochs=20,
+    warmup="20 epochs",
     final_base_learning_rate=0.0008,
 )
 

@@ -13,9 +13,9 @@ from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
 _MODEL = ModelConfig(variant="efficientnet-b0", image_size=224, batch_norm_momentum=0.97)
 _TRAINING = dict(
     batch_size=32,
-    epochs=100,
+    duration="100 epochs",
     base_learning_rate=0.032,
-    warmup_epochs=5,
+    warmup="5 epochs",
     final_base_learning_rate=0.0003,
 )
 

@@ -6,7 +6,7 @@ from noisy_student import training
 from noisy_student.train_step import NoisyStudentTrainer
 from noisy_student.training import LoopOptions
 
-SHORT_LOOPS = LoopOptions(steps_per_loop=2, checkpoint_interval=2)
+SHORT_LOOPS = LoopOptions(steps_per_loop=2, checkpoint_interval="2 steps")
 
 
 class Killed(BaseException):

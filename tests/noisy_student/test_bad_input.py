@@ -47,7 +47,7 @@ def test_training_without_bad_records_resumes_exactly(
     pseudo = bad_records.without_bad(spoilt(balanced, "p"), "pseudo_labeled")
     assert pseudo.num_examples < balanced.num_examples
     data = dataclasses.replace(prepared, labeled=labeled)
-    short = dataclasses.replace(tiny.student_training, epochs=6)
+    short = dataclasses.replace(tiny.student_training, duration="6 epochs")
     job = iterate.student_job(
         dataclasses.replace(tiny, student_training=short), data, 1, pseudo
     )
@@ -61,7 +61,7 @@ def test_another_choice_of_skipped_records_is_another_training(
     tiny, prepared, spoilt, cpu, tmp_path
 ):
     labeled = bad_records.without_bad(spoilt(prepared.labeled, "l"), "labeled")
-    short = dataclasses.replace(tiny.teacher_training, epochs=1)
+    short = dataclasses.replace(tiny.teacher_training, duration="1 epoch")
     tiny = dataclasses.replace(tiny, teacher_training=short)
     job = iterate.teacher_job(tiny, dataclasses.replace(prepared, labeled=labeled))
     training.train(job, str(tmp_path / "t"), cpu)

@@ -56,11 +56,9 @@ def test_config_survives_json(tiny):
             {"labeled_sample_probability": 0.0},
             "labeled_sample_probability.*to 1; received 0",
         ),
-        (
-            "teacher_training",
-            {"schedule": "cosine", "warmup_epochs": 99.0},
-            "teacher_warmup_epochs.*fewer than the 30.* epochs.*99",
-        ),
+        ("teacher_training", {"duration": "0 steps"}, "teacher_duration.*more than 0"),
+        ("student_training", {"warmup": "5"}, "student_warmup.*steps, epochs, im.*'5'"),
+        ("student_training", {"decay_interval": "0 images"}, "student_decay_int.*than 0"),
         ("data", {"num_shards": -1}, "num_shards.*-1"),
         ("data", {"test_data": "", "holdout_fraction": 1.5}, "holdout_fraction.*1.5"),
         ("data", {"labels_per_class": 0}, "unlabeled_data.*neither"),
@@ -96,5 +94,5 @@ def test_differences_name_nested_fields():
 
 
 def test_total_steps_follow_from_epochs():
-    training = config.TrainingConfig(batch_size=2048, epochs=350)
+    training = config.TrainingConfig(batch_size=2048, duration="350 epochs")
     assert training.total_steps(1_281_167) == 218_949

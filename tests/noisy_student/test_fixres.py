@@ -35,7 +35,7 @@ def job(student, prepared):
     """Four steps at 24 instead of 16 pixels, with much weight decay."""
     network, settings = fixres.default_settings(student)
     network = dataclasses.replace(network, image_size=24)
-    settings = dataclasses.replace(settings, epochs=4, weight_decay=0.1)
+    settings = dataclasses.replace(settings, duration="4 epochs", weight_decay=0.1)
     return fixres.fixres_job(student, prepared.labeled, network, settings, seed=3)
 
 
@@ -99,7 +99,7 @@ def test_settings_go_on_where_the_models_training_ended(student, tiny, tmp_path,
     end = float(optimizer.schedule_for(own, 20)(own.total_steps(20) - 1))
     start = optimizer.schedule_for(settings, 20)
     assert float(start(0)) == pytest.approx(end, rel=1e-4)
-    assert (settings.epochs, settings.unlabeled_ratio) == (1.5, 0)
+    assert (settings.duration, settings.unlabeled_ratio) == ("1.5 epochs", 0)
     assert (settings.batch_size, settings.ema_decay) == (20, own.ema_decay)
 
     converted = str(tmp_path)
@@ -114,7 +114,7 @@ def test_settings_go_on_where_the_models_training_ended(student, tiny, tmp_path,
     )
     network, settings = fixres.default_settings(converted)
     assert network == ModelConfig(variant="efficientnet-b0", small_image=True)
-    published = TrainingConfig(batch_size=2048, epochs=350)
+    published = TrainingConfig(batch_size=2048, duration="350 epochs")
     schedule = optimizer.schedule_for(published, 1_281_167)
     for step in (0, settings.total_steps(1_281_167) - 1):
         rate = optimizer.schedule_for(settings, 1_281_167)(step)

@@ -52,7 +52,7 @@ def trained(golden):
             batch_size=LABELED,
             unlabeled_ratio=2.0,
             base_learning_rate=1.6,
-            warmup_epochs=5,
+            warmup="5 epochs",
             weight_decay=1e-4,
             softmax_temperature=2.0,
         ),

@@ -43,7 +43,7 @@ def test_card_of_a_run_names_model_data_and_results(card, finished_run):
         f"{100 * student['test_top_1']:.1f} %",
         f"{100 * student['test_top_5']:.1f} %",
     ]
-    assert _row(card, "epochs")[1] == "30"
+    assert _row(card, "duration")[1] == "30 epochs"
     assert _row(card, "unlabeled_ratio")[1] == "2.0"
     assert _row(card, "steps")[1] == str(student["steps"])
     assert "recipe" not in card  # The tiny configuration is none.

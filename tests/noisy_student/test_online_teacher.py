@@ -22,7 +22,7 @@ def teacher(finished_run):
 @pytest.fixture
 def job(tiny, prepared, teacher):
     """Four steps of a student whose unlabeled images the teacher labels online."""
-    settings = dataclasses.replace(tiny.student_training, epochs=4.0)
+    settings = dataclasses.replace(tiny.student_training, duration="4 epochs")
     config = dataclasses.replace(tiny, student_training=settings)
     job = iterate.student_job(config, prepared, 1, prepared.unlabeled)
     return dataclasses.replace(job, online_teacher=teacher)

@@ -48,7 +48,7 @@ def svhn_schedule():
     images, batch, steps = 69_257, 128, 109_474
     training = TrainingConfig(
         batch_size=batch,
-        epochs=steps * batch / images,
+        duration=f"{steps} steps",
         final_base_learning_rate=2e-4,
     )
     return schedule_for(training, images)
@@ -63,22 +63,22 @@ def test_schedule_gives_the_rates_of_the_svhn_recipe(svhn_schedule, step, rate):
 
 
 def test_staircase_counts_from_step_zero():
-    schedule = PublishedSchedule(1.0, 10, warmup_epochs=5, decay_epochs=2.4)
+    schedule = PublishedSchedule(1.0, warmup_steps=50, decay_steps=24)
     assert float(schedule(49)) == pytest.approx(0.98)
     assert float(schedule(50)) == pytest.approx(0.97**2)
     assert float(schedule(72)) == pytest.approx(0.97**3)
 
 
 def test_no_warmup_starts_at_the_full_rate():
-    schedule = PublishedSchedule(0.5, 10, warmup_epochs=0, decay_epochs=2.4)
+    schedule = PublishedSchedule(0.5, warmup_steps=0, decay_steps=24)
     assert float(schedule(0)) == 0.5
 
 
 def test_cosine_falls_from_the_warm_up_to_the_end():
     training = TrainingConfig(
         batch_size=64,
-        epochs=20,
-        warmup_epochs=4,
+        duration="20 epochs",
+        warmup="4 epochs",
         base_learning_rate=1.0,
         final_base_learning_rate=0.1,
         schedule="cosine",
@@ -89,11 +89,11 @@ def test_cosine_falls_from_the_warm_up_to_the_end():
     np.testing.assert_allclose(rates, [0, 0.125, 0.25, half, 0.025, 0.025], rtol=1e-5)
 
 
-def test_train_ratio_multiplies_epochs_and_decay():
-    plain = TrainingConfig(batch_size=64, epochs=20)
+def test_train_ratio_multiplies_duration_and_decay():
+    plain = TrainingConfig(batch_size=64, duration="20 epochs")
     twice = dataclasses.replace(plain, train_ratio=2.0)
     assert twice.total_steps(640) == 2 * plain.total_steps(640) == 400
-    assert schedule_for(twice, 640).decay_epochs == 4.8
-    # Where the last rate is given, the staircase spans all epochs after the warm-up.
+    assert schedule_for(twice, 640).decay_steps == 48
+    # Where the last rate is given, the staircase spans all steps after the warm-up.
     ending = dataclasses.replace(twice, final_base_learning_rate=0.016 * 0.97**7)
-    assert schedule_for(ending, 640).decay_epochs == pytest.approx(35 / 7)
+    assert schedule_for(ending, 640).decay_steps == pytest.approx(350 / 7)

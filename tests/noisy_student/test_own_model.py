@@ -64,7 +64,7 @@ def test_model_loads_in_another_process_by_the_module_on_record(own_run):
 
 @pytest.fixture
 def job(tiny, prepared_by_own_run):
-    short = dataclasses.replace(tiny.teacher_training, epochs=6)
+    short = dataclasses.replace(tiny.teacher_training, duration="6 epochs")
     settings = dataclasses.replace(tiny, teacher=own("small"), teacher_training=short)
     return iterate.teacher_job(settings, prepared_by_own_run)
 
@@ -103,7 +103,9 @@ def test_it_starts_from_weights_and_a_new_head(job, cpu, own_run):
 
 def test_bfloat16_has_a_finite_float32_loss_and_saves_float32(job, cpu, tmp_path):
     half = dataclasses.replace(job, model=own("small", precision="mixed_bfloat16"))
-    half = dataclasses.replace(half, training=dataclasses.replace(job.training, epochs=1))
+    half = dataclasses.replace(
+        half, training=dataclasses.replace(job.training, duration="1 epoch")
+    )
     training.train(half, str(tmp_path), cpu)
     model, _ = model_files.load_model(str(tmp_path))
     assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
@@ -213,7 +215,7 @@ def test_a_model_whose_layers_are_unknown_says_so(own_run, tmp_path):
 
 @pytest.mark.slow
 def test_resnet50_of_keras_applications(tiny, prepared_by_own_run, cpu, tmp_path):
-    short = dataclasses.replace(tiny.teacher_training, epochs=3)
+    short = dataclasses.replace(tiny.teacher_training, duration="3 epochs")
     model = dataclasses.replace(own("resnet50"), image_size=32)
     settings = dataclasses.replace(tiny, teacher=model, teacher_training=short)
     job = iterate.teacher_job(settings, prepared_by_own_run)

@@ -36,7 +36,7 @@ from noisy_student.manifest import read_manifest
 from noisy_student.training import LoopOptions
 from tests.conftest import tiny_config
 
-OPTIONS = LoopOptions(steps_per_loop=4, checkpoint_interval=8)
+OPTIONS = LoopOptions(steps_per_loop=4, checkpoint_interval="8 steps")
 STEPS = 40
 
 
@@ -44,7 +44,10 @@ def short_config():
     """A teacher of 40 steps of 20 images."""
     tiny = tiny_config()
     return dataclasses.replace(
-        tiny, teacher_training=dataclasses.replace(tiny.teacher_training, epochs=STEPS)
+        tiny,
+        teacher_training=dataclasses.replace(
+            tiny.teacher_training, duration=f"{STEPS} epochs"
+        ),
     )
 
 
@@ -86,7 +89,7 @@ ITERATE = textwrap.dedent(
     from noisy_student import iterate, strategy
     from noisy_student.training import LoopOptions
     from tpu_scripts import setting_flags
-    options = LoopOptions(steps_per_loop=4, checkpoint_interval=1000)
+    options = LoopOptions(steps_per_loop=4, checkpoint_interval="1000 steps")
     cpu = strategy.create_strategy("cpu")
     work_dir = sys.argv.pop()
     setting_flags.run(lambda: iterate.iterate(short_config(), work_dir, cpu, options))
@@ -153,7 +156,7 @@ def test_the_first_bad_loss_is_named_with_its_records(prepared, cpu, tmp_path):
     assert len({row["id"] for row in third}) == 20
     job = poisoned_job(prepared, tmp_path, poisoned=third[7]["id"])
 
-    options = LoopOptions(steps_per_loop=2, checkpoint_interval=1)
+    options = LoopOptions(steps_per_loop=2, checkpoint_interval="1 step")
     directory = str(tmp_path / "student")
     with pytest.raises(FloatingPointError) as raised:
         training.train(job, directory, cpu, options)
@@ -181,9 +184,9 @@ def test_the_first_bad_loss_is_named_with_its_records(prepared, cpu, tmp_path):
 
 def test_weights_that_are_not_finite_are_not_saved(job, cpu, tmp_path):
     """Of one step the loss is from before the update."""
-    wild = dataclasses.replace(job.training, base_learning_rate=1e41, warmup_epochs=0)
+    wild = dataclasses.replace(job.training, base_learning_rate=1e41, warmup="0 steps")
     job = dataclasses.replace(job, training=wild)
-    options = LoopOptions(steps_per_loop=1, checkpoint_interval=1)
+    options = LoopOptions(steps_per_loop=1, checkpoint_interval="1 step")
     with pytest.raises(FloatingPointError, match="not the weights after step 1, at learn"):
         training.train(job, str(tmp_path), cpu, options)
     assert not list(tmp_path.glob("checkpoints/*.index"))
@@ -301,7 +304,7 @@ def test_a_full_disk_is_told_from_a_full_device(tmp_path):
 def test_the_best_model_on_validation_data_is_kept_and_changes_nothing(
     job, unbroken, prepared, cpu, tmp_path
 ):
-    options = dataclasses.replace(OPTIONS, evaluation_interval=10)
+    options = dataclasses.replace(OPTIONS, evaluation_interval="10 steps")
     info = training.train(job, str(tmp_path), cpu, options, validation=prepared.validation)
     assert info == unbroken[1]
     found = {
@@ -352,15 +355,17 @@ def test_of_equally_good_models_the_earlier_is_kept(tmp_path, monkeypatch):
 
 
 def test_evaluation_without_validation_data_is_refused(job, cpu, tmp_path):
-    options = LoopOptions(evaluation_interval=5)
-    with pytest.raises(InputError, match="`evaluation_interval`: expected 0 without"):
+    options = LoopOptions(evaluation_interval="5 steps")
+    with pytest.raises(InputError, match="`evaluation_interval`: expected none without"):
         training.train(job, str(tmp_path), cpu, options)
     config = short_config()
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, validation_data="")
     )
-    with pytest.raises(InputError, match=r"`evaluation_interval`.*received 5\. Test data"):
+    with pytest.raises(
+        InputError, match=r"`evaluation_interval`.*received '5 steps'\. Test data"
+    ):
         iterate.iterate(config, str(tmp_path / "run"), cpu, options)
     assert not os.listdir(tmp_path)
-    with pytest.raises(InputError, match="`evaluation_interval`: expected 0 .never.*-1"):
-        LoopOptions(evaluation_interval=-1)
+    with pytest.raises(InputError, match="`evaluation_interval`: expected a num.*'5'"):
+        LoopOptions(evaluation_interval="5")

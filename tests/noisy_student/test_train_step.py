@@ -146,7 +146,7 @@ def test_labeled_images_count_with_the_probability_and_the_sum_over_all(make_tra
     assert make_trainer()._drawn(4) is None
     # As published: half as many pseudo-labeled ones, half the rate, twice the steps.
     settings = TrainingConfig(
-        batch_size=8, unlabeled_ratio=3, labeled_sample_probability=0.5, epochs=2
+        batch_size=8, unlabeled_ratio=3, labeled_sample_probability=0.5, duration="2 epochs"
     )
     assert (settings.pseudo_batch_size, settings.total_steps(100)) == (12, 50)
     assert trainer.schedule.initial == pytest.approx(0.016 * 2 / 256)
@@ -193,7 +193,7 @@ def test_the_step_compiles_with_xla_and_computes_the_same(make_trainer, batch):
     """Static shapes and two updates: what a TPU would be given."""
     found = {}
     for compiled in (False, True):
-        trainer = make_trainer(warmup_epochs=0, base_learning_rate=1.0)
+        trainer = make_trainer(warmup="0 steps", base_learning_rate=1.0)
         step = tf.function(trainer._train_step, jit_compile=compiled)
         for _ in range(2):
             step(batch)

@@ -25,7 +25,9 @@ def teacher(finished_run):
 @pytest.fixture
 def job(tiny, prepared, teacher):
     """Four steps from the teacher's weights, with another seed than it had."""
-    short = dataclasses.replace(tiny.teacher_training, epochs=4, warmup_epochs=0)
+    short = dataclasses.replace(
+        tiny.teacher_training, duration="4 epochs", warmup="0 steps"
+    )
     config = dataclasses.replace(tiny, teacher_training=short)
     return dataclasses.replace(
         iterate.teacher_job(config, prepared),
@@ -211,8 +213,8 @@ def test_a_pre_trained_student_is_tuned_on_labels_alone(finished_run, tmp_path):
     data = f"--labeled_data=tfrecord:{finished_run[0]}/data/labeled"
     tuned = str(tmp_path / "tuned")
     rates = (
-        "--epochs=1",
-        "--warmup_epochs=0",
+        "--duration=1epochs",
+        "--warmup=0steps",
         "--base_learning_rate=1e-7",
         "--final_base_learning_rate=0",
     )

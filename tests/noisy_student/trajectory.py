@@ -57,7 +57,7 @@ def trainer_for(strategy):
             batch_size=LABELED,
             unlabeled_ratio=PSEUDO / LABELED,
             base_learning_rate=1.6,
-            warmup_epochs=1,
+            warmup="1 epoch",
             clip_gradient_norm=5.0,
         ),
         augmentation=Augmentation(),

@@ -13,7 +13,7 @@ import pytest
 from noisy_student.training import read_history
 
 LIMIT = 120  # Seconds for anything a process is to do.
-NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup_epochs=2")
+NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup=2epochs")
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def test_student_training_outlives_a_killed_worker(tmp_path, finished_run):
             f"--output_dir={output}",
             f"--data_service={address}",
             "--unlabeled_ratio=2",
-            "--epochs=200",
+            "--duration=200epochs",
             "--steps_per_loop=5",
             *NETWORK,
         )

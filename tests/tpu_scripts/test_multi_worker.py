@@ -13,7 +13,7 @@ import pytest
 from noisy_student import model_files
 from noisy_student.history import read_history
 
-NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup_epochs=2")
+NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup=2epochs")
 
 
 def free_ports(count):
@@ -54,7 +54,7 @@ def test_two_workers_train_one_model_and_finish_again_at_once(tmp_path, prepared
     arguments = [
         "--strategy=multi_worker",
         "--role=teacher",
-        "--epochs=8",
+        "--duration=8epochs",
         f"--labeled_data=tfrecord:{data}",
         f"--output_dir={tmp_path}",
         *NETWORK,
@@ -74,7 +74,7 @@ def test_a_worker_that_is_told_to_end_takes_the_others_along(tmp_path, prepared)
     arguments = [
         "--strategy=multi_worker",
         "--role=teacher",
-        "--epochs=400",
+        "--duration=400epochs",
         "--steps_per_loop=4",
         f"--labeled_data=tfrecord:{data}",
         f"--output_dir={tmp_path}",

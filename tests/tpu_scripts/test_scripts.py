@@ -31,8 +31,8 @@ NETWORK = (
     "--width=0.1",
     "--depth=0.1",
     "--batch_size=20",
-    "--epochs=30",
-    "--warmup_epochs=2",
+    "--duration=30epochs",
+    "--warmup=2epochs",
     "--base_learning_rate=0.32",
 )
 
