@@ -53,6 +53,14 @@ class TeacherView:
 
 
 @dataclasses.dataclass(frozen=True)
+class InputNoise:
+    """Noise on images that are not trained on, drawn from seed and record id."""
+
+    augmentation: aug.Augmentation
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingInput:
     """What one training stream of examples is made from.
 
@@ -187,8 +195,9 @@ def evaluation_batches(
     label_offset: int = 0,
     num_classes: int | None = None,
     skipped: Sequence[BadRecord] = (),
+    noise: InputNoise | None = None,
 ) -> tf.data.Dataset:
-    """Every record of the files once, in order, without noise.
+    """Every record of the files once, in order, without noise if none is given.
 
     The last batch may be smaller.
 
@@ -200,7 +209,14 @@ def evaluation_batches(
         label_offset: Subtracted from known labels.
         num_classes: Where labels count: every record has one, below this number.
         skipped: Records to pass over.
+        noise: On the images, which are uint8 then.
     """
+
+    def image(encoded, identity):
+        if noise is None:
+            return aug.clean(encoded, image_size, crop)
+        seed = _noise_seed(identity, noise.seed)
+        return aug.augmented(encoded, image_size, noise.augmentation, seed)
 
     def parse(path, position, serialized):
         features = tf.io.parse_single_example(
@@ -215,10 +231,11 @@ def evaluation_batches(
         label = tf.where(stored < 0, stored, stored - label_offset)
         if num_classes is not None:
             label = _checked_label(label, num_classes)
+        identity = _record_id(features[records.ID], path, position)
         return {
-            "image": aug.clean(features[records.IMAGE], image_size, crop),
+            "image": image(features[records.IMAGE], identity),
             "label": tf.cast(label, tf.int32),
-            "id": _record_id(features[records.ID], path, position),
+            "id": identity,
         }
 
     read = functools.partial(_numbered_records, skipped=skipped)
@@ -364,12 +381,7 @@ def _copies(path, position, serialized) -> tf.data.Dataset:
 def _training_example(stream: TrainingInput, path, position, serialized, copy, epoch):
     features = tf.io.parse_single_example(serialized, _training_features(stream))
     identity = _record_id(features[records.ID], path, position)
-    seed = tf.stack(
-        [
-            tf.strings.to_hash_bucket_fast(identity, 2**62) + copy,
-            tf.cast(stream.seed, tf.int64) * 2**32 + epoch,
-        ]
-    )
+    seed = _noise_seed(identity, stream.seed, copy, epoch)
     encoded = features[records.IMAGE]
     image = aug.augmented(encoded, stream.image_size, stream.augmentation, seed)
     if stream.kind == "unlabeled":
@@ -407,6 +419,16 @@ def _checked_label(label, num_classes: int) -> tf.Tensor:
     # A look-up costs next to nothing, an assertion 18 microseconds a record.
     with tf.device("/CPU:0"):  # On a GPU it would return 0.
         return tf.gather(tf.range(num_classes), label)
+
+
+def _noise_seed(identity, seed, copy=0, epoch=-1) -> tf.Tensor:
+    """What the noise of one image is drawn from: int64 `[2]`; epoch -1: no training."""
+    return tf.stack(
+        [
+            tf.strings.to_hash_bucket_fast(identity, 2**62) + copy,
+            tf.cast(seed, tf.int64) * 2**32 + epoch,
+        ]
+    )
 
 
 def _record_id(stored, path, position):

@@ -2,6 +2,8 @@
 
 import keras
 
+from efficientnet.normalization import BatchNormalization
+
 
 def freeze(model: keras.Model, blocks: int) -> None:
     """Freezes the stem and the first `blocks` blocks; the head stays trainable.
@@ -23,6 +25,14 @@ def freeze(model: keras.Model, blocks: int) -> None:
         raise ValueError(f"expected 0 to the network's {count} blocks; received {blocks}.")
     for name in ("stem", *(f"block_{index}" for index in range(blocks))):
         model.get_layer(name).trainable = False
+
+
+def freeze_statistics(model: keras.Model) -> None:
+    """Makes every batch norm use its moving statistics, also where noise is on."""
+    kinds = (BatchNormalization, keras.layers.BatchNormalization)
+    for layer in model._flatten_layers():  # Keras has no public way into blocks.
+        if isinstance(layer, kinds):
+            layer.trainable = False
 
 
 def num_blocks(model: keras.Model) -> int:

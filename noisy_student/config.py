@@ -250,6 +250,13 @@ class Config:
         False,
         "Start each student from its teacher's weights; in the paper from random ones.",
     )
+    online_teacher: bool = setting(
+        False,
+        "Label each batch as the student trains: no stored labels, nothing selected.",
+    )
+    noised_teacher: bool = setting(
+        False, "Label with training's noise on (table 6); the method has none."
+    )
     seed: int = setting(0, "Of every random draw of the run.")
 
 
@@ -282,6 +289,7 @@ def check(config: Config) -> None:
             f"{config.student_training.unlabeled_ratio}."
         )
     _check_frozen(config)
+    _check_labeling(config)
     check_student_size(config.teacher, config.student, config.allow_smaller_student)
 
 
@@ -298,6 +306,22 @@ def _check_frozen(config: Config) -> None:
                 f"weights here, which frozen layers would keep; received {blocks}. A "
                 "student can start from its teacher: --student_init_from_teacher."
             )
+
+
+def _check_labeling(config: Config) -> None:
+    """An online teacher has no stored labels to select from, and no noise."""
+    if not config.online_teacher:
+        return
+    if config.noised_teacher:
+        raise InputError(
+            "`noised_teacher`: expected false with `online_teacher`, which has no noise; "
+            "received true."
+        )
+    if config.selection != SelectionConfig():
+        raise InputError(
+            "`min_confidence`, `images_per_class`: expected their defaults with "
+            f"`online_teacher`, which selects nothing; received {config.selection}."
+        )
 
 
 def check_data(data: DataConfig) -> None:

@@ -10,9 +10,6 @@ How many layers were fixed is not published; here it is half of the blocks.
 """
 
 import dataclasses
-import os
-
-import tensorflow as tf
 
 from data.augmentation import without_noise
 from data.errors import InputError
@@ -20,7 +17,7 @@ from data.records import RecordSet
 from efficientnet.freezing import num_blocks
 from noisy_student import model_files, optimizer, own_model
 from noisy_student.config import ModelConfig, TrainingConfig, from_dict
-from noisy_student.manifest import MANIFEST, read_manifest
+from noisy_student.manifest import training_record
 from noisy_student.train_step import TrainingJob
 from noisy_student.warm_start import initial_weights
 
@@ -44,7 +41,7 @@ def default_settings(model: str) -> tuple[ModelConfig, TrainingConfig]:
         InputError: It holds no model.
     """
     info = model_files.load_info(model)
-    record = _training_record(model, info)
+    record = training_record(model, info.weights_sha256)
     if record:
         network = from_dict(ModelConfig, record["identity"]["model"])
         training = _continued(
@@ -107,15 +104,6 @@ def fixres_job(
         seed=seed,
         initial_weights=initial_weights(model),
     )
-
-
-def _training_record(model: str, info) -> dict | None:
-    """The manifest of the training that made these weights."""
-    if not tf.io.gfile.exists(os.path.join(model, MANIFEST)):
-        return None
-    manifest = read_manifest(model)
-    same = manifest["results"].get("weights_sha256") == info.weights_sha256
-    return manifest if manifest["stage"] == "train" and same else None
 
 
 def _continued(training: TrainingConfig, num_labeled: int) -> TrainingConfig:

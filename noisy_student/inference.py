@@ -1,4 +1,4 @@
-"""Runs a model without noise over any number of images, on any strategy."""
+"""Runs a model over any number of images, on any strategy; without noise by default."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from efficientnet import freezing, noise
 from noisy_student.strategy import check_one_process
 
 
@@ -20,23 +21,31 @@ class Predictor:
         strategy: Where to compute.
         batch_size: Images a step over all replicas; rounded up to a multiple
             of the replicas.
+        noise_seed: Turns dropout and stochastic depth on, drawn from it; batch norm
+            keeps its moving statistics, so that no image depends on its neighbours.
     """
 
-    def __init__(self, model: keras.Model, strategy, batch_size: int):
+    def __init__(self, model: keras.Model, strategy, batch_size: int, noise_seed=None):
         check_one_process("labeling and evaluation", strategy)
         self._strategy = strategy
         replicas = strategy.num_replicas_in_sync
         self.batch_size = -(-batch_size // replicas) * replicas
+        self._noise_seed = noise_seed
         with strategy.scope():
             self._model = keras.models.clone_model(model)
             self._model.set_weights(model.get_weights())
+            if noise_seed is not None:
+                freezing.freeze_statistics(self._model)
 
     def update(self, model: keras.Model) -> None:
         """Takes over the weights of another model of the same kind."""
         self._model.set_weights(model.get_weights())
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """float32 `[N, S, S, 3]`, N up to `batch_size`, to float32 `[N, C]`."""
+    def __call__(self, images: np.ndarray, draw: int = 0) -> np.ndarray:
+        """Images `[N, S, S, 3]`, N up to `batch_size`, to float32 `[N, C]`.
+
+        `draw` is the number of the noise: equal numbers draw the same.
+        """
         count = len(images)
         padding = [(0, self.batch_size - count)] + [(0, 0)] * 3
         images = np.pad(images, padding)
@@ -44,16 +53,22 @@ class Predictor:
         inputs = self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group])
         )
-        outputs = self._strategy.experimental_local_results(self._predict(inputs))
+        outputs = self._strategy.experimental_local_results(
+            self._predict(inputs, tf.constant(draw, tf.int64))
+        )
         return np.concatenate([output.numpy() for output in outputs])[:count]
 
-    def over(self, batches: tf.data.Dataset) -> Iterator[dict]:
+    def over(self, batches: tf.data.Dataset, first_draw: int = 0) -> Iterator[dict]:
         """`data.pipeline.evaluation_batches` with `probabilities` added."""
-        for batch in batches.as_numpy_iterator():
-            yield {**batch, "probabilities": self(batch.pop("image"))}
+        for draw, batch in enumerate(batches.as_numpy_iterator(), first_draw):
+            yield {**batch, "probabilities": self(batch.pop("image"), draw)}
 
     @tf.function
-    def _predict(self, images):
-        return self._strategy.run(
-            lambda x: tf.nn.softmax(self._model(x, training=False)), args=(images,)
-        )
+    def _predict(self, images, draw):
+        return self._strategy.run(self._probabilities, args=(images, draw))
+
+    def _probabilities(self, images, draw):
+        if self._noise_seed is None:
+            return tf.nn.softmax(self._model(images, training=False))
+        with noise.noise_key(self._noise_seed, draw):
+            return tf.nn.softmax(self._model(images, training=True))

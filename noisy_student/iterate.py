@@ -21,7 +21,7 @@ from noisy_student.balancing import balance
 from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
 from noisy_student.evaluation import evaluate
 from noisy_student.export import export
-from noisy_student.labeling import label
+from noisy_student.labeling import TeacherNoise, label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
@@ -100,7 +100,13 @@ class _Run:
         return self._train("generation_0/teacher", teacher_job(self._config, self.data))
 
     def pseudo_label(self, generation: int, teacher: str):
+        """What the student learns beside the labels; with an online teacher, images."""
         config = self._config
+        if config.online_teacher:
+            return self.data.unlabeled
+        noise = None
+        if config.noised_teacher:
+            noise = TeacherNoise(config.augmentation, config.seed)
         here = f"generation_{generation}"
         predictions = label(
             teacher,
@@ -108,6 +114,7 @@ class _Run:
             self._directory(here, "predictions"),
             self._strategy,
             name=f"{here}/predictions",
+            noise=noise,
         )
         return balance(
             self.data.unlabeled,
@@ -120,6 +127,8 @@ class _Run:
 
     def train_student(self, generation: int, pseudo_labeled, teacher: str) -> str:
         job = student_job(self._config, self.data, generation, pseudo_labeled)
+        if self._config.online_teacher:
+            job = dataclasses.replace(job, online_teacher=teacher)
         job = self._started(job, teacher)
         return self._train(f"generation_{generation}/student", job)
 
@@ -135,7 +144,7 @@ class _Run:
     def outcome(self, generation, role, model, control=None) -> dict:
         """One row of the summary."""
         outcome = {"generation": generation, "role": role, **self._measured(model)}
-        if generation:
+        if generation and not self._config.online_teacher:
             here = self._directory(f"generation_{generation}")
             outcome["pseudo_labels"] = _pseudo_labels(here)
         if control:

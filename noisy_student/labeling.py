@@ -1,16 +1,20 @@
 """The teacher labels the unlabeled images (paper §2, step 2).
 
 The teacher has its EMA weights and no noise, and sees the clean evaluation
-crop at its own resolution. Output per unlabeled shard: a shard of predictions
-of the same name, and beside it a Parquet index (id, label, confidence).
+crop at its own resolution; with noise only to show what that costs (table 6).
+Output per unlabeled shard: a shard of predictions of the same name, and beside it
+a Parquet index (id, label, confidence).
 """
 
+import dataclasses
 import os
+import zlib
 
 import numpy as np
 import tensorflow as tf
 
 from data import bad_records, pipeline, records
+from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import model_files
@@ -20,6 +24,21 @@ from noisy_student.predictions import Index, write_index
 from noisy_student.progress import Progress
 
 BATCH_SIZE = 256
+_DRAWS_OF_SHARD = 2**15  # Batches of a shard that have noise of their own.
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherNoise:
+    """Training's noise, on while the teacher labels.
+
+    The paper's method has none; it is the last row of its noise ablation (table 6).
+    Dropout and stochastic depth have the teacher's rates, batch norm its moving
+    statistics. Every teacher draws another noise of the same seed; a shard that is
+    labeled again, with the same batch size and number of replicas, draws the same.
+    """
+
+    augmentation: Augmentation
+    seed: int
 
 
 def label(
@@ -29,6 +48,7 @@ def label(
     strategy: tf.distribute.Strategy,
     batch_size: int = BATCH_SIZE,
     name: str = "labeling",
+    noise: TeacherNoise | None = None,
 ) -> str:
     """Writes the teacher's probabilities for every image; returns `directory`.
 
@@ -39,6 +59,7 @@ def label(
         strategy: Where to compute.
         batch_size: Images a step.
         name: For the progress line.
+        noise: None in the paper's method.
     """
     info = model_files.load_info(teacher)
     shards = shards_by_name(unlabeled)
@@ -47,18 +68,23 @@ def label(
         "class_names": info.class_names,
         "images": unlabeled.num_examples,
         "unlabeled_data": unlabeled.fingerprint(),
+        "teacher_noise": noise and dataclasses.asdict(noise),
     }
     stage = Stage(directory, "label", identity)
     if stage.complete:
         return directory
     model, _ = model_files.load_model(teacher)
-    predictor = Predictor(model, strategy, batch_size)
+    input_noise = noise and _noise_of(noise, info)
+    noise_seed = noise and input_noise.seed
+    predictor = Predictor(model, strategy, batch_size, noise_seed)
     finished = [stage.finished_shard(shard) for shard in shards]
     done = sum(facts["records"] for facts in finished if facts)
     progress = Progress(name, unlabeled.num_examples, start=done)
-    for (shard, path), facts in zip(shards.items(), finished, strict=True):
-        if facts is None:
-            rows = _predict_shard(predictor, path, unlabeled, info, progress, done)
+    for number, (shard, path) in enumerate(shards.items()):
+        if finished[number] is None:
+            batches = _batches(path, unlabeled, info, predictor.batch_size, input_noise)
+            predicted = predictor.over(batches, number * _DRAWS_OF_SHARD)
+            rows = _predict_shard(predicted, path, unlabeled, info, progress, done)
             done += _write_predictions(stage, shard, rows)["records"]
     summary = _summarize([stage.finished_shard(shard) for shard in shards])
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
@@ -79,19 +105,28 @@ def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:
     return shards
 
 
-def _predict_shard(predictor, path, unlabeled, info, progress, start) -> dict:
-    """Arrays over a shard's images: id, label, confidence, probabilities, truth."""
-    batches = pipeline.evaluation_batches(
+def _noise_of(noise: TeacherNoise, info) -> pipeline.InputNoise:
+    seed = zlib.crc32(f"{noise.seed} {info.weights_sha256}".encode()) // 2  # 31 bits.
+    return pipeline.InputNoise(noise.augmentation, seed)
+
+
+def _batches(path, unlabeled, info, batch_size, noise) -> tf.data.Dataset:
+    return pipeline.evaluation_batches(
         [path],
         info.image_size,
         info.crop,
-        predictor.batch_size,
+        batch_size,
         unlabeled.label_offset,
         skipped=unlabeled.skipped,
+        noise=noise,
     )
+
+
+def _predict_shard(predicted, path, unlabeled, info, progress, start) -> dict:
+    """Arrays over a shard's images: id, label, confidence, probabilities, truth."""
     columns = {"id": [], "probabilities": [], "truth": []}
     with pipeline.explained_evaluation(unlabeled, "unlabeled", [path]):
-        for batch in predictor.over(batches):
+        for batch in predicted:
             columns["id"].append(batch["id"])
             columns["probabilities"].append(batch["probabilities"])
             columns["truth"].append(batch["label"])

@@ -167,6 +167,20 @@ def read_manifest(directory: str) -> dict:
     return manifest
 
 
+def training_record(model: str, weights_sha256: str) -> dict | None:
+    """The manifest of the training that made these weights; None if there is none.
+
+    Args:
+        model: Directory of a model.
+        weights_sha256: Of its `model.json`.
+    """
+    if not tf.io.gfile.exists(os.path.join(model, MANIFEST)):
+        return None
+    manifest = read_manifest(model)
+    same = manifest["results"].get("weights_sha256") == weights_sha256
+    return manifest if manifest["stage"] == "train" and same else None
+
+
 def make_directory(directory: str) -> None:
     """Makes `directory` and proves that files can be written to it."""
     probe = os.path.join(directory, f".writable-{os.getpid()}")

@@ -62,14 +62,14 @@ def lineage(model: str) -> list[dict]:
         chain.insert(0, link)
         balanced = _balanced(model, manifest["identity"])
         predictions = _predictions(model, balanced)
-        model = None
+        teacher = manifest["identity"].get("online_teacher")
         if predictions:
             link["pseudo_labeled"] = balanced["results"]["examples"]
             link["pseudo_label_accuracy"] = balanced["results"]["accuracy"]
             teacher = predictions["identity"]["teacher_sha256"]
-            model = _trained_model(predictions["directory"], teacher)
-            if not model:
-                chain.insert(0, {"weights_sha256": teacher})
+        model = _trained_model(model, teacher) if teacher else None
+        if teacher and not model:
+            chain.insert(0, {"weights_sha256": teacher})
     return [_known(link) for link in chain]
 
 

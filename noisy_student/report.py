@@ -71,16 +71,9 @@ def write_report(work_dir: str, summary: dict) -> str:
     plots = [
         (_plot_accuracy(summary), "Test top-1 of each generation."),
         (_plot_curves(work_dir, summary), "Labeled loss and accuracy during training."),
-        (
-            _plot_confidences(work_dir, summary),
-            "How confident the teacher of each generation is on the unlabeled images; "
-            "left of the line they are dropped.",
-        ),
-        (
-            _plot_classes(summary),
-            "Pseudo-labeled images kept of each class, and examples with copies.",
-        ),
     ]
+    if not summary["config"]["online_teacher"]:
+        plots += _label_plots(work_dir, summary)
     picture = os.path.join(work_dir, PICTURE)
     with files.atomic_path(picture) as path, tf.io.gfile.GFile(path, "wb") as file:
         plots[0][0].savefig(file, format="png", dpi=150)
@@ -98,6 +91,21 @@ def write_report(work_dir: str, summary: dict) -> str:
     with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
         file.write(page)
     return path
+
+
+def _label_plots(work_dir, summary) -> list[tuple]:
+    """Figures of the stored pseudo-labels, which an online teacher does not leave."""
+    return [
+        (
+            _plot_confidences(work_dir, summary),
+            "How confident the teacher of each generation is on the unlabeled images; "
+            "left of the line they are dropped.",
+        ),
+        (
+            _plot_classes(summary),
+            "Pseudo-labeled images kept of each class, and examples with copies.",
+        ),
+    ]
 
 
 def _plot_accuracy(summary):

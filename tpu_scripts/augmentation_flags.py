@@ -18,6 +18,12 @@ def define() -> None:
     setting_flags.define(Augmentation)
 
 
+def given() -> list[str]:
+    """Names of those flags that were set."""
+    names = ["augmentation", *setting_flags.names(Augmentation)]
+    return [name for name in names if flags.FLAGS[name].value is not None]
+
+
 def augmentation(default: Augmentation) -> Augmentation:
     """The named one, or the default, with the single settings that were given."""
     name = flags.FLAGS.augmentation

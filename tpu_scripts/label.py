@@ -3,16 +3,21 @@
     python -m tpu_scripts.label --model=runs/hand/generation_0/teacher \\
         --unlabeled_data=tfrecord:runs/hand/data/unlabeled \\
         --output_dir=runs/hand/generation_1/predictions
+
+With --noised_teacher, labels are made under noise, as the paper tried (table 6): the
+teacher's own, or what --augmentation and the flags beside it say.
 """
 
 import os
 
 from absl import flags
 
-from noisy_student import labeling, model_files
-from noisy_student.manifest import read_manifest
+from data.augmentation import Augmentation
+from data.errors import InputError
+from noisy_student import config, labeling, model_files
+from noisy_student.manifest import read_manifest, training_record
 from noisy_student.preparation import prepare_set
-from tpu_scripts import setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Directory of the teacher, as training writes it.", required=True
@@ -29,9 +34,14 @@ _SKIP_BAD_RECORDS = flags.DEFINE_bool(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", labeling.BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
+_NOISED_TEACHER = flags.DEFINE_bool(
+    "noised_teacher", False, "Label with the noise of training on; the method has none."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the noise, with --noised_teacher.")
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where predictions go.", required=True
 )
+augmentation_flags.define()
 strategy_flags.define()
 
 
@@ -52,9 +62,28 @@ def main():
         _OUTPUT_DIR.value,
         strategy,
         _BATCH_SIZE.value,
+        noise=_noise(info),
     )
     results = read_manifest(_OUTPUT_DIR.value)["results"]
     print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")
+
+
+def _noise(info) -> labeling.TeacherNoise | None:
+    if not _NOISED_TEACHER.value:
+        if given := augmentation_flags.given():
+            raise InputError(
+                f"`{given[0]}`: expected together with --noised_teacher alone; a teacher "
+                "labels without noise."
+            )
+        return None
+    record = training_record(_MODEL.value, info.weights_sha256)
+    if not record and not flags.FLAGS.augmentation:
+        raise InputError(
+            "`noised_teacher`: expected a teacher whose training is on record beside it, "
+            f"or --augmentation to name the noise; received neither with {_MODEL.value}."
+        )
+    default = record and config.from_dict(Augmentation, record["identity"]["augmentation"])
+    return labeling.TeacherNoise(augmentation_flags.augmentation(default), _SEED.value)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ def define(settings: type, prefix: str = "") -> None:
         _DEFINE[field.type](prefix + field.name, None, field.metadata["help"])
 
 
+def names(settings: type, prefix: str = "") -> list[str]:
+    """Of the flags that `define` defines."""
+    return [prefix + field.name for field in _plain_fields(settings)]
+
+
 def override(settings, prefix: str = ""):
     """The dataclass instance with the fields replaced whose flags were given."""
     given = {

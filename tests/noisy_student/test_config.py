@@ -83,6 +83,16 @@ def test_smaller_student_is_refused_with_both_sizes(tiny):
     config.check(dataclasses.replace(settings, allow_smaller_student=True))
 
 
+def test_an_online_teacher_selects_nothing_and_has_no_noise(tiny):
+    online = dataclasses.replace(tiny, online_teacher=True)
+    with pytest.raises(InputError, match="`min_confidence`.*`online_teacher`.*0.05"):
+        config.check(online)
+    online = dataclasses.replace(online, selection=config.SelectionConfig())
+    config.check(online)
+    with pytest.raises(InputError, match="`noised_teacher`: expected false"):
+        config.check(dataclasses.replace(online, noised_teacher=True))
+
+
 def test_unknown_recipe_names_near_ones():
     with pytest.raises(InputError, match="digit.*Did you mean digits"):
         recipes.load("digit")

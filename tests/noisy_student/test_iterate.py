@@ -11,7 +11,8 @@ import pytest
 
 from data import files
 from data.errors import InputError
-from noisy_student import iterate, report
+from noisy_student import iterate, model_files, provenance, report
+from noisy_student.config import SelectionConfig, to_dict
 from noisy_student.manifest import read_manifest
 
 
@@ -67,6 +68,36 @@ def test_pool_accuracy_is_the_teachers_on_the_unlabeled_images(finished_run, cpu
     measured = evaluation.accuracy_on(predictor, prepared.unlabeled, info, "pool")
     labels = summary["generations"][1]["pseudo_labels"]
     assert measured["top_1"] == labels["pool_accuracy"]
+
+
+def test_an_online_teacher_labels_without_stages(finished_run, tiny, cpu, tmp_path):
+    finished, summary = finished_run
+    work_dir = str(tmp_path)
+    for part in ("data", "generation_0"):
+        shutil.copytree(os.path.join(finished, part), os.path.join(work_dir, part))
+    short = dataclasses.replace(tiny.student_training, duration="2 epochs")
+    settings = dataclasses.replace(
+        tiny,
+        online_teacher=True,
+        control=False,
+        selection=SelectionConfig(),
+        student_training=short,
+    )
+    os.makedirs(work_dir, exist_ok=True)
+    files.write_json(os.path.join(work_dir, "config.json"), to_dict(settings))
+    teacher, student = iterate.iterate(settings, work_dir, cpu)["generations"]
+    assert teacher == summary["generations"][0]
+    assert "pseudo_labels" not in student
+    assert sorted(os.listdir(tmp_path / "generation_1")) == ["student"]
+    identity = read_manifest(str(tmp_path / "generation_1/student"))["identity"]
+    weights = model_files.load_info(str(tmp_path / "generation_0/teacher")).weights_sha256
+    assert identity["online_teacher"] == weights
+    chain = provenance.lineage(str(tmp_path / "generation_1/student"))
+    assert [link["model"] for link in chain] == [
+        "generation_0/teacher",
+        "generation_1/student",
+    ]
+    assert (tmp_path / "report/index.html").exists()
 
 
 def test_finished_work_dir_returns_at_once(finished_run, tiny, cpu, monkeypatch):

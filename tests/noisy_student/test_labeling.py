@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from data import pipeline, records
+from data.augmentation import PRESETS
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import labeling, model_files
+from noisy_student.inference import Predictor
 from noisy_student.manifest import read_manifest
 from noisy_student.predictions import read_index
 
@@ -98,6 +100,68 @@ def test_rerun_labels_only_missing_shards(teacher, prepared, cpu, tmp_path, monk
     labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu)
     assert {name: os.stat(tmp_path / name).st_mtime_ns for name in labeled} == before
     assert len(read_predictions(str(tmp_path))) == prepared.unlabeled.num_examples
+
+
+def test_a_noised_teacher_draws_noise_of_seed_and_shard(teacher, prepared, cpu, tmp_path):
+    augmentation = PRESETS["digits"]
+
+    def labeled(name, files, seed=0):
+        counts = [
+            count
+            for path, count in zip(
+                prepared.unlabeled.files, prepared.unlabeled.examples_per_file, strict=True
+            )
+            if path in files
+        ]
+        part = dataclasses.replace(
+            prepared.unlabeled, files=files, examples_per_file=tuple(counts)
+        )
+        directory = str(tmp_path / name)
+        noise = labeling.TeacherNoise(augmentation, seed)
+        labeling.label(teacher, part, directory, cpu, 64, noise=noise)
+        return directory
+
+    files = prepared.unlabeled.files
+    whole = read_predictions(labeled("whole", files[:2]))
+    again = read_predictions(labeled("again", files[:2]))
+    other = read_predictions(labeled("other", files[:1], seed=1))
+    clean = tmp_path / "clean"
+    first = dataclasses.replace(
+        prepared.unlabeled,
+        files=files[:1],
+        examples_per_file=prepared.unlabeled.examples_per_file[:1],
+    )
+    labeling.label(teacher, first, str(clean), cpu)
+    clean = read_predictions(str(clean))
+    assert all((again[id_] == row).all() for id_, row in whole.items())
+    assert not any(np.allclose(other[id_], whole[id_], atol=1e-6) for id_ in other)
+    distance = np.mean([np.abs(whole[id_] - row).sum() for id_, row in clean.items()])
+    assert 0.01 < distance < 1.9  # Other predictions, not those of another model.
+    agreeing = np.mean([whole[id_].argmax() == row.argmax() for id_, row in clean.items()])
+    assert agreeing > 0.2
+    with pytest.raises(InputError, match="teacher_noise"):
+        labeling.label(teacher, first, str(tmp_path / "other"), cpu)
+
+
+def test_dropout_without_input_noise_leaves_statistics_and_neighbours_alone(
+    teacher, prepared, cpu
+):
+    # With its dropout and stochastic depth at 0, a noised teacher is the clean one:
+    # batch norm neither uses a batch's statistics nor moves its own.
+    model, info = model_files.load_model(teacher)
+    batches = pipeline.evaluation_batches(
+        prepared.unlabeled.files[:1], info.image_size, info.crop, 64
+    )
+    noised, clean = Predictor(model, cpu, 64, noise_seed=1), Predictor(model, cpu, 64)
+    for layer in noised._model._flatten_layers():
+        if hasattr(layer, "rate"):
+            layer.rate = 0.0
+    before = [value.copy() for value in noised._model.get_weights()]
+    for batch in batches.take(2).as_numpy_iterator():
+        expected = clean(batch["image"])
+        np.testing.assert_allclose(noised(batch["image"]), expected, atol=1e-6)
+    for value, kept in zip(noised._model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, kept)
 
 
 def test_other_teacher_in_an_old_directory_is_refused(finished_run, prepared, cpu):

@@ -128,18 +128,32 @@ def test_groups_for_batch_norm_must_divide_the_replicas():
         check_group_size("batch_norm_group_size", 3, EightReplicas())
 
 
-def test_bfloat16_training_with_remat_follows_float32_and_saves_float32(job, cpu, tmp_path):
-    losses = []
+def test_50_steps_in_bfloat16_track_float32(job, cpu, tmp_path):
+    """Bounds: 8 % of the mean loss of ten steps, 30 % of the way the average went.
+
+    Seen: up to 4.5 % and 15 %. With remat, which changes nothing (measured: not a bit).
+    """
+    fifty = dataclasses.replace(job.training, duration="50 steps")
+    losses, averages = [], []
     for number, changes in enumerate(({}, {"precision": "mixed_bfloat16", "remat": True})):
-        changed = dataclasses.replace(job, model=dataclasses.replace(job.model, **changes))
+        network = dataclasses.replace(job.model, **changes)
+        changed = dataclasses.replace(job, model=network, training=fifty)
         directory = str(tmp_path / str(number))
         training.train(changed, directory, cpu, LoopOptions(steps_per_loop=10))
         model, _ = model_files.load_model(directory)
         assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
         losses.append([row["loss"] for row in read_history(directory)])
-    assert len(losses[0]) == 3
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.05)
+        averages.append(_flat(model))
+    assert len(losses[0]) == 5
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.08)
     assert losses[0] != losses[1]
+    start = _flat(job.model.build(job.labeled.num_classes, seed=job.seed))
+    way = np.linalg.norm(averages[0] - start)
+    assert np.linalg.norm(averages[1] - averages[0]) < 0.3 * way
+
+
+def _flat(model) -> np.ndarray:
+    return np.concatenate([weights.ravel() for weights in model.get_weights()])
 
 
 def test_pseudo_labels_of_other_classes_are_refused(tiny, prepared, cpu, tmp_path):
