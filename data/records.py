@@ -27,6 +27,7 @@ from data.errors import InputError
 IMAGE, ID, TRUE_LABEL = "image/encoded", "image/id", "image/class/label"
 LABEL, CONFIDENCE, PROBABILITIES, COPIES = "label", "prob", "probabilities", "copies"
 
+_FRAME_BYTES = 16  # Of the TFRecord format: length and two checksums.
 _FINGERPRINT_BYTES = 65536
 
 
@@ -151,6 +152,11 @@ def write_shard(path: str, examples: Iterable[dict]) -> int:
             writer.write(_serialize(features))
             count += 1
     return count
+
+
+def record_bytes(features: dict) -> int:
+    """What an example takes in a file."""
+    return len(_serialize(features)) + _FRAME_BYTES
 
 
 def read_shard(path: str) -> Iterator[tf.train.Example]:

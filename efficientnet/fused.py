@@ -11,15 +11,32 @@ is where they were measured to help (docs/performance.md); elsewhere the usual
 kernels run.
 """
 
+import contextlib
+import threading
+
 import tensorflow as tf
 
 # Values from which a chain pays for being compiled, some 0.1 s for each shape.
 SMALLEST = 2**20
+_unfused = threading.local()
 _ROWS = 8  # How many rows a compiled chain adds up; more gave nothing.
+
+
+@contextlib.contextmanager
+def unfused():
+    """Within it `applies` says no: every operation stands in the graph by itself."""
+    before = getattr(_unfused, "on", False)
+    _unfused.on = True
+    try:
+        yield
+    finally:
+        _unfused.on = before
 
 
 def applies(x: tf.Tensor) -> bool:
     """Whether chains are to be used for `x`: one CPU, float32, known large shape."""
+    if getattr(_unfused, "on", False):
+        return False
     devices = [device.device_type for device in tf.config.list_logical_devices()]
     return (
         devices == ["CPU"]

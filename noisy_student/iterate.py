@@ -49,15 +49,7 @@ def iterate(
     Returns:
         The content of `summary.json`, described in `docs/summary.md`.
     """
-    check(config)
-    if config.student_init_from_teacher:
-        check_same_layers(config)
-    _check_strategy(config, strategy)
-    if options.evaluation_interval and not config.data.validation_data:
-        raise InputError(
-            "`evaluation_interval`: expected none without `validation_data`; received "
-            f"{options.evaluation_interval!r}. Test data must not choose a model."
-        )
+    check_run(config, strategy, options)
     _claim(work_dir, config)
     if tf.io.gfile.exists(os.path.join(work_dir, SUMMARY)):
         return files.read_json(os.path.join(work_dir, SUMMARY))
@@ -83,6 +75,19 @@ def iterate(
     report.write_report(work_dir, summary)
     files.write_json(os.path.join(work_dir, SUMMARY), summary)
     return summary
+
+
+def check_run(config: Config, strategy, options: LoopOptions) -> None:
+    """Refuses what cannot work, before anything is written."""
+    check(config)
+    if config.student_init_from_teacher:
+        check_same_layers(config)
+    _check_strategy(config, strategy)
+    if options.evaluation_interval and not config.data.validation_data:
+        raise InputError(
+            "`evaluation_interval`: expected none without `validation_data`; received "
+            f"{options.evaluation_interval!r}. Test data must not choose a model."
+        )
 
 
 class _Run:

@@ -74,6 +74,7 @@ def prepare_set(
     label_offset=0,
     labeled=True,
     skip_bad_records=False,
+    write=True,
 ) -> RecordSet:
     """One data set as records, for scripts that take just one.
 
@@ -84,6 +85,7 @@ def prepare_set(
         label_offset: Subtracted from labels in TFRecord files.
         labeled: Whether labels are needed.
         skip_bad_records: Leave bad records of TFRecord files out.
+        write: Whether to write shards that are missing; else see `unwritten`.
     """
     source = sources.open_source(
         dataset,
@@ -96,16 +98,47 @@ def prepare_set(
         check_labels("data", dataset, source, len(source.class_names or ()))
     part = whole(dataset, source, labeled)
     name = "labeled" if labeled else "unlabeled"
+    if not write:
+        return _unwritten_set(part)
     record_set = _prepare_set(name, part, DataConfig(), directory, seed=0)
     _write_bad_files(directory, {name: part})
     return record_set
 
 
-def _prepare_set(name, part, config, directory, seed) -> RecordSet:
-    """Writes one set, or finds it written, or takes it where it lies."""
+def unwritten(parts: dict[str, Part]) -> PreparedData:
+    """What `prepare` would return if every image is readable, with no files yet.
+
+    Such sets can be counted, not read. TFRecord files are there as they are.
+    """
+    sets = {name: _unwritten_set(part) for name, part in parts.items()}
+    return PreparedData(
+        sets["labeled"], sets["unlabeled"], sets.get("validation"), sets["test"]
+    )
+
+
+def _unwritten_set(part: Part) -> RecordSet:
+    names = tuple(part.source.class_names or ())
+    return where_it_lies(part) or RecordSet((), (len(part.indices),), names)
+
+
+def where_it_lies(part: Part) -> RecordSet | None:
+    """The set as it is, if it is whole TFRecord files; else it has to be written."""
     source = part.source
     if isinstance(source, sources.TFRecordSource) and len(part.indices) == len(source):
         return source.record_set()
+    return None
+
+
+def num_shards(images: int, wanted: int = 0) -> int:
+    """Files that a set of so many images is written to."""
+    return wanted or -(-images // IMAGES_PER_SHARD)
+
+
+def _prepare_set(name, part, config, directory, seed) -> RecordSet:
+    """Writes one set, or finds it written, or takes it where it lies."""
+    source, found = part.source, where_it_lies(part)
+    if found:
+        return found
     identity = {
         "dataset": part.dataset,
         "images": len(part.indices),
@@ -159,16 +192,16 @@ def _write_shards(stage, name, part, config, seed) -> None:
     stage.finish(list(shards), results, timing)
 
 
-def _chunks(name: str, part: Part, num_shards: int, seed: int) -> dict[str, np.ndarray]:
+def _chunks(name: str, part: Part, wanted: int, seed: int) -> dict[str, np.ndarray]:
     """Which images go to which shard."""
     indices = np.sort(part.indices)
     if not part.source.sequential:
         # Mixed, so that a reader's shuffle buffer never sees one class alone.
         indices = np.random.default_rng(seed + 1).permutation(indices)
-    num_shards = num_shards or -(-len(indices) // IMAGES_PER_SHARD)
+    count = num_shards(len(indices), wanted)
     return {
-        records.shard_name(name, shard, num_shards): chunk
-        for shard, chunk in enumerate(np.array_split(indices, num_shards))
+        records.shard_name(name, shard, count): chunk
+        for shard, chunk in enumerate(np.array_split(indices, count))
     }
 
 

@@ -53,19 +53,6 @@ def table(summary: dict) -> list[list[str]]:
     return rows
 
 
-def format_table(rows: list[list[str]]) -> str:
-    """Columns of equal width, for a terminal."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(lines)
-
-
 def write_report(work_dir: str, summary: dict) -> str:
     """Writes `report/index.html` (one file, no network) and a PNG of its first plot."""
     plots = [

@@ -368,7 +368,10 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
                 streams["pseudo_labeled"] = batches(
                     job.pseudo_labeled, job.pseudo_batch_size, kind
                 )
-            return tf.data.Dataset.zip(streams)
+            endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+            # Not known, workers would ask each other before every step whether one of
+            # them has reached an end, and batches would lose their static shapes.
+            return tf.data.Dataset.zip(streams).apply(endless)
 
         return self._strategy.distribute_datasets_from_function(dataset)
 

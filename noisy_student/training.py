@@ -122,7 +122,7 @@ def train(
         FloatingPointError: The loss is no longer finite; names step and records.
         Terminated: After a SIGTERM, once the current loop's end is saved.
     """
-    _check(job, strategy)
+    check_job(job, strategy)
     interval = options.evaluation_interval
     best_model.check(validation, interval, job.labeled.class_names, strategy)
     if not is_chief(strategy):
@@ -204,7 +204,8 @@ def _info(job: TrainingJob) -> dict:
     }
 
 
-def _check(job: TrainingJob, strategy) -> None:
+def check_job(job: TrainingJob, strategy) -> None:
+    """Refuses what cannot work, before any work is done."""
     settings = job.training
     check_parts("batch_size", settings.batch_size, settings.accumulation_steps, strategy)
     check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)

@@ -18,7 +18,7 @@ from noisy_student.evaluation import evaluate
 from noisy_student.model_files import load_info
 from noisy_student.strategy import check_one_process
 from noisy_student.training import LoopOptions, train
-from tpu_scripts import record_flags, setting_flags, strategy_flags
+from tpu_scripts import plan_flags, record_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)
 _LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
@@ -32,6 +32,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
     setting_flags.define(_type)
 record_flags.define()
+plan_flags.define()
 strategy_flags.define()
 
 
@@ -55,6 +56,8 @@ def main():
         training,
         config.seed_of(_SEED.value, 0),
     )
+    if plan_flags.dry_run():
+        return plan_flags.show_training("fixres", job, strategy, options)
     output_dir = _OUTPUT_DIR.value
     info = train(job, output_dir, strategy, options, name="fixres")
     blocks = job.training.frozen_blocks

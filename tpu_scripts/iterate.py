@@ -10,10 +10,11 @@ import os
 
 from absl import flags
 
-from noisy_student import config, recipes, report
-from noisy_student.iterate import iterate
+from noisy_student import config, measurement, plan, recipes, report
+from noisy_student.iterate import check_run, iterate
+from noisy_student.tables import format_table
 from noisy_student.training import LoopOptions
-from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, plan_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
     "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
@@ -34,6 +35,7 @@ for _, _prefix, _type in _PARTS:
 augmentation_flags.define()
 setting_flags.define(config.Config)
 setting_flags.define(LoopOptions)
+plan_flags.define()
 strategy_flags.define()
 
 
@@ -48,11 +50,23 @@ def main():
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
     work_dir = _WORK_DIR.value
     strategy = strategy_flags.create_strategy(work_dir=work_dir)
+    if plan_flags.dry_run():
+        return _show_plan(settings, strategy, options)
     summary = iterate(settings, work_dir, strategy, options)
     print()
-    print(report.format_table(report.table(summary)))
+    print(format_table(report.table(summary)))
     print(f"\nReport: {os.path.join(work_dir, report.REPORT)}")
     print(f"Model:  {os.path.join(work_dir, 'export', 'saved_model')}")
+
+
+def _show_plan(settings, strategy, options):
+    check_run(settings, strategy, options)
+    data = os.path.join(_WORK_DIR.value, "data")
+    plan_flags.show(
+        plan.of_run(settings, strategy),
+        lambda: measurement.speeds_of_run(settings, data, strategy),
+        options.keep_checkpoints,
+    )
 
 
 if __name__ == "__main__":

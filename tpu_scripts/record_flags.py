@@ -3,6 +3,7 @@
 from absl import flags
 
 from noisy_student.preparation import prepare_set
+from tpu_scripts import plan_flags
 
 # They belong to the script that asks for them: --helpshort.
 flags.disclaim_key_flags()
@@ -27,4 +28,5 @@ def prepare(dataset: str, directory: str, class_names=None, labeled=True):
         label_offset=flags.FLAGS.label_offset,
         labeled=labeled,
         skip_bad_records=flags.FLAGS.skip_bad_records,
+        write=plan_flags.writes_shards(),
     )

@@ -1,9 +1,9 @@
-"""The flags that say from which weights a training starts."""
+"""The flags that say from which weights, and from which seed, a training starts."""
 
 from absl import flags
 
 from data.errors import InputError
-from noisy_student import warm_start
+from noisy_student import config, warm_start
 
 flags.disclaim_key_flags()
 
@@ -20,6 +20,18 @@ def define() -> None:
         False,
         "With --init_from: start the classifier at random, for other classes.",
     )
+    flags.DEFINE_integer("seed", None, "In place of the recipe's.")
+    flags.DEFINE_integer(
+        "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
+    )
+
+
+def seed(recipe, role: str) -> int:
+    """Of this training: the flag's or the recipe's, and the generation's."""
+    own, generation = flags.FLAGS.seed, flags.FLAGS.generation
+    if generation is None:
+        generation = 0 if role == "teacher" else 1
+    return config.seed_of(recipe.seed if own is None else own, generation)
 
 
 def initial_weights() -> warm_start.InitialWeights | None:

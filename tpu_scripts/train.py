@@ -17,6 +17,7 @@ from noisy_student.train_step import TrainingJob
 from noisy_student.training import LoopOptions, train
 from tpu_scripts import (
     augmentation_flags,
+    plan_flags,
     pseudo_label_flags,
     record_flags,
     setting_flags,
@@ -37,10 +38,6 @@ _LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
 _VALIDATION = flags.DEFINE_string(
     "validation_data", "", "Labeled data set that --evaluation_interval evaluates on."
 )
-_GENERATION = flags.DEFINE_integer(
-    "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
-)
-_SEED = flags.DEFINE_integer("seed", None, "In place of the recipe's.")
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where checkpoints and the model go.", required=True
 )
@@ -49,6 +46,7 @@ for _type in (config.ModelConfig, config.TrainingConfig, LoopOptions):
 augmentation_flags.define()
 start_flags.define()
 record_flags.define()
+plan_flags.define()
 pseudo_label_flags.define()
 strategy_flags.define(several_workers=True)
 
@@ -70,22 +68,19 @@ def main():
     training = setting_flags.override(getattr(recipe, f"{kind}_training"))
     config.check_model(model)
     config.check_training(training)
-    options = setting_flags.override(LoopOptions())
-    generation = _GENERATION.value
-    if generation is None:
-        generation = 0 if kind == "teacher" else 1
-    seed = recipe.seed if _SEED.value is None else _SEED.value
-    output_dir = _OUTPUT_DIR.value
+    options, output_dir = setting_flags.override(LoopOptions()), _OUTPUT_DIR.value
     job = TrainingJob(
         labeled=record_flags.prepare(_LABELED.value, os.path.join(output_dir, "data")),
         pseudo_labeled=pseudo_label_flags.pseudo_labeled(output_dir),
         model=model,
         training=training,
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
-        seed=config.seed_of(seed, generation),
+        seed=start_flags.seed(recipe, kind),
         online_teacher=flags.FLAGS.online_teacher,
         initial_weights=start_flags.initial_weights(),
     )
+    if plan_flags.dry_run():
+        return plan_flags.show_training(_ROLE.value, job, strategy, options)
     validation = None
     if _VALIDATION.value:
         directory = os.path.join(output_dir, "validation_data")

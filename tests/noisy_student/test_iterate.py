@@ -14,6 +14,7 @@ from data.errors import InputError
 from noisy_student import iterate, model_files, provenance, report
 from noisy_student.config import SelectionConfig, to_dict
 from noisy_student.manifest import read_manifest
+from noisy_student.tables import format_table
 
 
 def test_layout_of_the_work_dir(finished_run):
@@ -191,7 +192,7 @@ def test_report_shows_every_number_of_the_table_without_network(finished_run):
 
 def test_terminal_table_has_a_row_for_each_generation(finished_run):
     _, summary = finished_run
-    lines = report.format_table(report.table(summary)).splitlines()
+    lines = format_table(report.table(summary)).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[1].startswith("0 (teacher)")
     assert lines[2].startswith("1 (student)")

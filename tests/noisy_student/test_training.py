@@ -112,6 +112,14 @@ def test_infinite_loss_stops_with_step_and_rate(job, cpu, tmp_path):
     assert not os.path.exists(tmp_path / "model.keras")
 
 
+def test_batches_have_no_end_and_one_shape(job):
+    # Else workers lose static shapes, and ask each other before each step for an end.
+    batches = NoisyStudentTrainer(job, tf.distribute.get_strategy())._batches(0)
+    assert batches.cardinality() == tf.data.INFINITE_CARDINALITY
+    shape = batches.element_spec["labeled"]["image"].shape
+    assert shape == (job.training.batch_size, 16, 16, 3)
+
+
 def test_batch_must_divide_among_replicas():
     class EightReplicas:
         num_replicas_in_sync = 8

@@ -1,0 +1,85 @@
+"""The flags that ask what a run would do: --dry_run."""
+
+from absl import flags
+
+from data.errors import InputError
+from noisy_student import measurement, model_files, plan, plan_text
+from noisy_student.cost import multiply_adds
+from noisy_student.train_step import TrainingJob
+from noisy_student.training import LoopOptions, check_job
+
+flags.disclaim_key_flags()
+
+
+def define() -> None:
+    """Defines --dry_run, --measure and --images_per_second."""
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Say what would be done, on how many images, with how much memory and disk, and "
+        "how long it would take; do and write nothing.",
+    )
+    flags.DEFINE_bool(
+        "measure",
+        False,
+        "With --dry_run: train ten steps to know the speed. Writes the shards of images "
+        "that training needs, if they are not there, and keeps them.",
+    )
+    flags.DEFINE_float(
+        "images_per_second",
+        None,
+        "With --dry_run: images a second that the first network is trained on.",
+        lower_bound=1e-9,
+    )
+
+
+def dry_run() -> bool:
+    """Whether to plan alone; checks that the other two flags go with it."""
+    given = [n for n in ("measure", "images_per_second") if flags.FLAGS[n].value]
+    if given and not flags.FLAGS.dry_run:
+        raise InputError(
+            f"`{given[0]}`: expected together with --dry_run; received without."
+        )
+    if len(given) == 2:
+        raise InputError(
+            "`images_per_second`: expected none with --measure, which finds it; received "
+            f"{flags.FLAGS.images_per_second}."
+        )
+    return flags.FLAGS.dry_run
+
+
+def writes_shards() -> bool:
+    """Whether images may be written to shards: not in a dry run that is all dry."""
+    planned = "dry_run" in flags.FLAGS and flags.FLAGS.dry_run
+    return not planned or flags.FLAGS.measure
+
+
+def show_training(name: str, job: TrainingJob, strategy, options: LoopOptions) -> None:
+    """Checks and plans one training."""
+    check_job(job, strategy)
+    labeler = 0.0
+    if job.online_teacher:
+        teacher, info = model_files.load_model(job.online_teacher)
+        labeler = multiply_adds(teacher, info.image_size)
+    show(
+        plan.of_training(name, job, strategy, labeler),
+        lambda: {name: measurement.images_per_second(job, strategy)},
+        options.keep_checkpoints,
+    )
+
+
+def show(planned: plan.Plan, measure, keep_checkpoints: int) -> None:
+    """Prints the plan.
+
+    Args:
+        planned: What to show.
+        measure: Called with --measure: images a second by name of a training.
+        keep_checkpoints: Of each training.
+    """
+    speeds = {}
+    if flags.FLAGS.measure:
+        speeds = measure()
+    elif flags.FLAGS.images_per_second:
+        speeds = {planned.trainings[0].name: flags.FLAGS.images_per_second}
+    print(plan_text.as_text(planned, speeds, keep_checkpoints))
+    print("Dry run: nothing was trained.")
