@@ -13,7 +13,6 @@ a process; what counts is processor time of all its threads.
   operations in a fourth channel and has a branch for each operation.
 """
 
-import io
 import random
 import statistics
 import time
@@ -23,6 +22,7 @@ import tensorflow as tf
 from absl import flags
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from benchmarks.photos import photos
 from data import augmentation, crops, files, randaugment
 from tpu_scripts import setting_flags
 
@@ -33,7 +33,7 @@ _BATCHES = flags.DEFINE_integer("batches", 16, "Batches a turn.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "How often each contestant's turn comes.")
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: print only.")
 
-_NUM_OPS, _PHOTO = 2, (500, 375)
+_NUM_OPS = 2
 
 
 def main():
@@ -84,8 +84,8 @@ def _print(title, found):
 
 def _randaugment_contest(magnitude: float) -> dict[str, tf.data.Dataset]:
     size = _IMAGE_SIZE.value
-    photos = [crops.center_crop(crops.decode(jpeg), size) for jpeg in _photos()]
-    images = tf.cast(tf.clip_by_value(tf.stack(photos), 0.0, 255.0), tf.uint8)
+    cropped = [crops.center_crop(crops.decode(jpeg), size) for jpeg in photos()]
+    images = tf.cast(tf.clip_by_value(tf.stack(cropped), 0.0, 255.0), tf.uint8)
     ours = randaugment.RandAugment(_NUM_OPS, magnitude, size, "reference")
     theirs, pillow = _tf_models_randaugment(magnitude), PillowRandAugment(magnitude)
     functions = {
@@ -114,10 +114,10 @@ def _input_contest(magnitude: float) -> dict[str, tf.data.Dataset]:
     def ours(i, encoded):
         return augmentation.augmented(encoded, size, settings, tf.stack([i, 0]))
 
-    photos = tf.constant(_photos())
+    encoded = tf.constant(photos())
     return {
-        "ours": _endless(photos, ours),
-        "published shape": _endless(photos, published_shape),
+        "ours": _endless(encoded, ours),
+        "published shape": _endless(encoded, published_shape),
     }
 
 
@@ -138,21 +138,6 @@ def _tf_models_randaugment(magnitude: float):
         num_layers=_NUM_OPS, magnitude=magnitude, cutout_const=40, translate_const=100
     )
     return peer.distort
-
-
-def _photos() -> list[bytes]:
-    """JPEG files of scikit-learn's two photos, parts of them, at the usual size."""
-    from sklearn.datasets import load_sample_images
-
-    found = []
-    for pixels in load_sample_images().images:
-        photo = Image.fromarray(pixels)
-        for left in (0, 40, 80):
-            part = photo.crop((left, 0, left + 560, 420)).resize(_PHOTO)
-            file = io.BytesIO()
-            part.save(file, "JPEG", quality=90)
-            found.append(file.getvalue())
-    return found
 
 
 class PillowRandAugment:

@@ -26,7 +26,8 @@ from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
 from noisy_student.train_step import TrainingJob
-from noisy_student.training import LoopOptions, train
+from noisy_student.training import train
+from noisy_student.training_loop import LoopOptions
 from noisy_student.warm_start import check_same_layers, initial_weights
 
 CONFIG, SUMMARY = "config.json", "summary.json"

@@ -17,7 +17,8 @@ from noisy_student import config, fixres
 from noisy_student.evaluation import evaluate
 from noisy_student.model_files import load_info
 from noisy_student.strategy import check_one_process
-from noisy_student.training import LoopOptions, train
+from noisy_student.training import train
+from noisy_student.training_loop import LoopOptions
 from tpu_scripts import plan_flags, record_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)

@@ -13,7 +13,7 @@ from absl import flags
 from noisy_student import config, measurement, plan, recipes, report
 from noisy_student.iterate import check_run, iterate
 from noisy_student.tables import format_table
-from noisy_student.training import LoopOptions
+from noisy_student.training_loop import LoopOptions
 from tpu_scripts import augmentation_flags, plan_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(

@@ -6,7 +6,8 @@ from data.errors import InputError
 from noisy_student import measurement, model_files, plan, plan_text
 from noisy_student.cost import multiply_adds
 from noisy_student.train_step import TrainingJob
-from noisy_student.training import LoopOptions, check_job
+from noisy_student.training import check_job
+from noisy_student.training_loop import LoopOptions
 
 flags.disclaim_key_flags()
 

@@ -14,7 +14,8 @@ from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.strategy import is_chief
 from noisy_student.train_step import TrainingJob
-from noisy_student.training import LoopOptions, train
+from noisy_student.training import train
+from noisy_student.training_loop import LoopOptions
 from tpu_scripts import (
     augmentation_flags,
     plan_flags,

@@ -7,7 +7,7 @@ import pytest
 
 from data.errors import InputError
 from noisy_student import config, duration, optimizer
-from noisy_student.training import LoopOptions
+from noisy_student.training_loop import LoopOptions
 
 
 @pytest.mark.parametrize(

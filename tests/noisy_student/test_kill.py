@@ -15,7 +15,7 @@ RUN = textwrap.dedent(
     import sys
     from tests.conftest import tiny_config
     from noisy_student import iterate, strategy
-    from noisy_student.training import LoopOptions
+    from noisy_student.training_loop import LoopOptions
     options = LoopOptions(steps_per_loop=1, checkpoint_interval="1 step")
     cpu = strategy.create_strategy("cpu")
     iterate.iterate(tiny_config(), sys.argv[1], cpu, options)

@@ -33,7 +33,7 @@ from noisy_student import (
 from noisy_student.history import read_history
 from noisy_student.iterate import student_job, teacher_job
 from noisy_student.manifest import read_manifest
-from noisy_student.training import LoopOptions
+from noisy_student.training_loop import LoopOptions
 from tests.conftest import tiny_config
 
 OPTIONS = LoopOptions(steps_per_loop=4, checkpoint_interval="8 steps")
@@ -87,7 +87,7 @@ ITERATE = textwrap.dedent(
     import sys
     from tests.noisy_student.test_safe_training import short_config
     from noisy_student import iterate, strategy
-    from noisy_student.training import LoopOptions
+    from noisy_student.training_loop import LoopOptions
     from tpu_scripts import setting_flags
     options = LoopOptions(steps_per_loop=4, checkpoint_interval="1000 steps")
     cpu = strategy.create_strategy("cpu")

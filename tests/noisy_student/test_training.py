@@ -16,7 +16,8 @@ from noisy_student.iterate import student_job, teacher_job
 from noisy_student.preparation import PreparedData
 from noisy_student.strategy import check_group_size, check_parts
 from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.training import LoopOptions, read_history
+from noisy_student.training import read_history
+from noisy_student.training_loop import LoopOptions
 
 
 @pytest.fixture

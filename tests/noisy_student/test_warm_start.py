@@ -13,7 +13,7 @@ from data.errors import InputError
 from noisy_student import iterate, model_files, training, warm_start
 from noisy_student.manifest import read_manifest
 from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.training import LoopOptions
+from noisy_student.training_loop import LoopOptions
 from tests.tpu_scripts.test_scripts import NETWORK, run_script
 
 
