@@ -61,7 +61,8 @@ def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
         directory: That of the checkpoints. Nothing in it is changed.
 
     Returns:
-        Its path, and by path what is wrong with newer ones.
+        Its path, and by path what is wrong with newer ones. Of a kill during the
+        first save no path, but what is wrong with it.
 
     Raises:
         InputError: There are checkpoints, but all are damaged.
@@ -73,24 +74,34 @@ def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
         if problem is None:
             return path, damaged
         damaged[path] = problem
-    if damaged:
+    if damaged and not _is_first_save_cut_off(directory, found):
         newest, problem = next(iter(damaged.items()))
         raise InputError(
             f"{directory}: expected a checkpoint that can be restored; all {len(damaged)} "
             f"are damaged, the newest, {os.path.basename(newest)}: {problem} Put back a "
             "copy of one, or delete this directory to start the training anew."
         )
-    return None, {}
+    return None, damaged
+
+
+def _is_first_save_cut_off(directory: str, found) -> bool:
+    """Whether all there is comes from a kill while the first checkpoint was saved.
+
+    TensorFlow writes the index in place, so a kill may leave a part of it. The
+    manager's list comes after the first save, and is there from then on.
+    """
+    return len(found) == 1 and not tf.io.gfile.exists(os.path.join(directory, _STATE))
 
 
 def _set_aside_damaged(directory: str) -> None:
     """Leaves the manager nothing newer than the newest whole checkpoint."""
     newest, damaged = newest_whole(directory)
+    then = f"goes on from {os.path.basename(newest)}" if newest else "starts anew"
     for path, problem in damaged.items():
         _move(path, os.path.join(directory, DAMAGED))
         print(
             f"Warning: the checkpoint {path} is damaged ({problem.rstrip('.')}). It was "
-            f"moved to {DAMAGED}/; training goes on from {os.path.basename(newest)}."
+            f"moved to {DAMAGED}/; training {then}."
         )
     if tf.io.gfile.isdir(directory):
         _remove_unfinished(directory)

@@ -115,6 +115,21 @@ def test_what_a_killed_save_left_is_removed(saved, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("damage", [cut, empty])
+def test_a_kill_in_the_first_save_starts_the_training_anew(tmp_path, capsys, damage):
+    Saver(tmp_path).run(1)
+    saved = tmp_path / "checkpoints"
+    os.remove(saved / "checkpoint")  # Written after the index, which is cut off.
+    damage(saved / "ckpt-1.index")
+    saver = Saver(tmp_path)
+    assert saver.step.numpy() == 0
+    assert "ckpt-1 is damaged (" in (printed := capsys.readouterr().out)
+    assert "training starts anew." in printed
+    saver.run(2)
+    assert Saver(tmp_path).step.numpy() == 2
+    assert capsys.readouterr().out == ""
+
+
 def test_a_moved_directory_goes_on(saved, tmp_path):
     saved.parent.joinpath("moved").mkdir()
     os.rename(saved, tmp_path / "moved" / "checkpoints")
