@@ -238,6 +238,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         for number, part in enumerate(parts):
             # One after the other, so that memory holds one part's activations.
             with tf.control_dependencies(gradients):
+                part = _after(part, gradients) if gradients else part
                 found, metrics = self._gradients_of_part(part, number)
             found = [gradient / len(parts) for gradient in found]
             if gradients:
@@ -433,6 +434,17 @@ def _parts(batch, count: int) -> list:
         return [batch]
     pieces = [tf.split(rows, count) for rows in tf.nest.flatten(batch)]
     return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]
+
+
+def _after(part, gradients):
+    """The same rows, which cannot be used before the gradients are there.
+
+    XLA, and with it a TPU, does not heed `tf.control_dependencies`. Here the rows depend
+    on the gradients by their values: a zero is added that XLA does not know to be one.
+    """
+    some = tf.stack([tf.reshape(gradient, [-1])[0] for gradient in gradients])
+    never = tf.reduce_all(some > math.inf)
+    return tf.nest.map_structure(lambda rows: rows + tf.cast(never, rows.dtype), part)
 
 
 def _noisy_rows(settings, num_labeled: int, num_images: int) -> dict[str, tf.Tensor]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from data.augmentation import Augmentation
 from data.records import RecordSet
-from noisy_student import losses
+from noisy_student import losses, train_step
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
 
@@ -100,6 +100,24 @@ def test_parts_are_different_rows_and_have_noise_of_their_own(make_trainer, batc
     half = tf.nest.map_structure(lambda x: x[: len(x) // 2], batch)
     first, again = (original(half, number)[1]["loss"] for number in (0, 1))
     assert float(first) != float(again)  # Other dropout, other dropped blocks.
+
+
+def test_a_part_waits_for_the_gradients_before_it_by_its_values():
+    """XLA heeds no other order: all parts' activations would be in memory at once."""
+
+    @tf.function
+    def wait(image, gradient):
+        return train_step._after({"image": image}, [gradient])["image"]
+
+    image = tf.constant([[0, 7, 255]], tf.uint8)
+    np.testing.assert_array_equal(wait(image, tf.constant([-3.0])), image)
+    graph = wait.get_concrete_function(image, tf.constant([-3.0])).graph
+    before, seen = [graph.outputs[0].op], set()
+    while before:
+        op = before.pop()
+        seen.add(op.name)
+        before += [x.op for x in op.inputs]
+    assert {"image", "gradient"} <= seen
 
 
 def test_concatenated_weighting_divides_the_data_term(make_trainer, batch, whole):
