@@ -125,7 +125,9 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(duration.WithDurations):
+    durations = ("duration", "warmup", "decay_interval")
+
     batch_size: int = setting(2048, "Labeled images a step, over all replicas.")
     unlabeled_ratio: float = setting(
         0.0, "Pseudo-labeled images a step for each labeled one (14 for the paper's L2)."
@@ -395,7 +397,7 @@ def _check_own_model(model: ModelConfig, prefix: str) -> None:
 
 
 def check_training(training: TrainingConfig, prefix: str = "") -> None:
-    for name in ("duration", "warmup", "decay_interval"):
+    for name in training.durations:
         length = duration.parse(getattr(training, name), prefix + name)
         if name != "warmup":
             _check_positive(prefix + name, length.number)

@@ -7,9 +7,11 @@
 One text names one of the three, so that two cannot contradict each other.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
+import typing
 
 from data.errors import InputError
 
@@ -29,6 +31,11 @@ class Duration:
     number: float
     unit: str
 
+    def __str__(self):
+        whole = self.number.is_integer()
+        number = str(int(self.number)) if whole else repr(self.number)
+        return f"{number} {self.unit[:-1] if number == '1' else self.unit}"
+
     def steps(self, num_labeled: int, labeled_per_step: float) -> float:
         """The same in steps, not rounded.
 
@@ -42,6 +49,22 @@ class Duration:
             return self.number
         images = self.number * (num_labeled if self.unit == "epochs" else 1)
         return images / labeled_per_step
+
+
+class WithDurations:
+    """A dataclass of settings some of which are durations, kept in one spelling.
+
+    So that `30epochs` and `30 epochs` are the same setting. Texts that are none stay as
+    they are: checks of the settings name them.
+    """
+
+    durations: typing.ClassVar[tuple[str, ...]]
+
+    def __post_init__(self):
+        for name in self.durations:
+            text = getattr(self, name)
+            with contextlib.suppress(InputError):
+                object.__setattr__(self, name, str(parse(text, name)))
 
 
 def parse(text: str, name: str) -> Duration:

@@ -22,11 +22,13 @@ from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
 
 
 @dataclasses.dataclass(frozen=True)
-class LoopOptions:
+class LoopOptions(duration.WithDurations):
     """How training is run; none of it changes the result.
 
     But for the data service: with it the order of examples is not repeatable.
     """
+
+    durations = ("checkpoint_interval", "evaluation_interval")
 
     steps_per_loop: int = setting(20, "Steps between two reports, run on the device.")
     checkpoint_interval: str = setting(
@@ -45,12 +47,13 @@ class LoopOptions:
     )
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("steps_per_loop", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(
                     f"`{name}`: expected 1 or more; received {getattr(self, name)}."
                 )
-        for name in ("checkpoint_interval", "evaluation_interval"):
+        for name in self.durations:
             value = getattr(self, name)
             if name == "evaluation_interval" and not value:
                 continue

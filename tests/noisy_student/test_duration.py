@@ -35,6 +35,23 @@ def test_others_are_refused_by_name(text):
         duration.parse(text, "warmup")
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("30epochs", "30 epochs"),
+        ("1_000 steps", "1000 steps"),
+        ("1.0 epochs", "1 epoch"),
+        ("2.4 epoch", "2.4 epochs"),
+        ("1e9 images", "1000000000 images"),
+        ("thirty", "thirty"),
+    ],
+)
+def test_a_setting_has_one_spelling(text, kept):
+    settings = config.TrainingConfig(duration=text)
+    assert settings.duration == kept
+    assert config.from_dict(config.TrainingConfig, config.to_dict(settings)) == settings
+
+
 @pytest.mark.parametrize("unit", ["steps", "images"])
 def test_a_training_is_the_same_in_every_unit(unit):
     factor = {"steps": 10, "images": 640}[unit]  # In an epoch of 640 images.

@@ -71,6 +71,7 @@ def test_pool_accuracy_is_the_teachers_on_the_unlabeled_images(finished_run, cpu
     assert measured["top_1"] == labels["pool_accuracy"]
 
 
+@pytest.mark.slow
 def test_an_online_teacher_labels_without_stages(finished_run, tiny, cpu, tmp_path):
     finished, summary = finished_run
     work_dir = str(tmp_path)

@@ -137,6 +137,7 @@ def test_groups_for_batch_norm_must_divide_the_replicas():
         check_group_size("batch_norm_group_size", 3, EightReplicas())
 
 
+@pytest.mark.slow
 def test_50_steps_in_bfloat16_track_float32(job, cpu, tmp_path):
     """Bounds: 8 % of the mean loss of ten steps, 30 % of the way the average went.
 
@@ -192,9 +193,9 @@ def test_a_lost_model_is_written_again_from_the_checkpoint(job, cpu, tmp_path):
 
 def test_ratio_beyond_the_unlabeled_images_is_said(tiny, prepared, cpu, capsys):
     few = dataclasses.replace(prepared.unlabeled, examples_per_file=(30,))
-    training._check(student_job(tiny, prepared, 1, few), cpu)
+    training.check_job(student_job(tiny, prepared, 1, few), cpu)
     assert "40 pseudo-labeled images in each pass" in capsys.readouterr().out
-    training._check(student_job(tiny, prepared, 1, prepared.unlabeled), cpu)
+    training.check_job(student_job(tiny, prepared, 1, prepared.unlabeled), cpu)
     assert capsys.readouterr().out == ""
 
 
