@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -m tpu_scripts.iterate --recipe=digits --work_dir=$(WORK_DIR)
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=2 --dist=worksteal
 
 test-slow: $(VENV)/installed-peers
 	$(BIN)/python -m pytest -m slow

@@ -38,6 +38,7 @@ def test_training_under_a_mirrored_strategy_stops_by_name_too(
         training.train(job, str(tmp_path / "t"), strategy)
 
 
+@pytest.mark.slow
 def test_training_without_bad_records_resumes_exactly(
     tiny, prepared, finished_run, spoilt, cpu, tmp_path, assert_resumes
 ):

@@ -56,6 +56,7 @@ def test_scripts_are_short(name):
         assert len(file.readlines()) <= 100
 
 
+@pytest.mark.slow
 def test_chained_by_hand_the_stages_give_what_iterate_gives(tmp_path, finished_run):
     iterated, summary = finished_run
     data, first = f"{tmp_path}/data", f"{tmp_path}/generation_1"
