@@ -40,6 +40,7 @@ def test_cost_of_the_published_b0():
     assert found.state_bytes == 4 * (4 * 5_288_548 + 2 * 42_016)
 
 
+@pytest.mark.slow
 def test_activations_grow_with_rows_and_shrink_with_precision_and_remat():
     def step_bytes(rows, **model):
         return cost.network_cost(dataclasses.replace(TINY, **model), 10, rows).step_bytes
