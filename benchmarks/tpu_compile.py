@@ -114,7 +114,8 @@ def traced_labeling(model: ModelConfig, training: TrainingConfig, strategy):
     images = strategy.experimental_distribute_values_from_function(
         lambda _: tf.zeros(shape)
     )
-    return predictor._predict.get_concrete_function(images).graph
+    draw = tf.TensorSpec([], tf.int64)
+    return predictor._predict.get_concrete_function(images, draw).graph
 
 
 def _examined(program: tpu_program.DeviceProgram) -> dict:

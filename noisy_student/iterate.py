@@ -91,6 +91,13 @@ def check_run(config: Config, strategy, options: LoopOptions) -> None:
         )
 
 
+def check_warmups(config: Config, data: PreparedData) -> None:
+    """What can be checked only with the number of labeled images."""
+    for role in ("teacher", "student"):
+        training = getattr(config, f"{role}_training")
+        check_warmup(training, data.labeled.num_examples, f"{role}_")
+
+
 class _Run:
     """The stages of one run with their directories filled in."""
 
@@ -98,9 +105,7 @@ class _Run:
         self._config, self._strategy, self._options = config, strategy, options
         self._work_dir = work_dir
         self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
-        for role in ("teacher", "student"):
-            training, count = getattr(config, f"{role}_training"), self.data.labeled
-            check_warmup(training, count.num_examples, f"{role}_")
+        check_warmups(config, self.data)
 
     def train_teacher(self) -> str:
         return self._train("generation_0/teacher", teacher_job(self._config, self.data))

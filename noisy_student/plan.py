@@ -1,25 +1,20 @@
-"""What a run will do and need, said before anything is done: `--dry_run`.
+"""What a training will do and need, said before anything is done: `--dry_run`.
 
 Counts come from the data sets as they are listed, costs from the networks' graphs
-(`cost.py`), hours from a speed in images a second.
+(`cost.py`), hours from a speed in images a second. Of a whole run: `run_plan.py`.
 """
 
 import dataclasses
 
-import numpy as np
 import tensorflow as tf
 
-from data import records
 from data.records import RecordSet
-from noisy_student import iterate, preparation, splits
-from noisy_student.config import Config
+from noisy_student import preparation
 from noisy_student.cost import NetworkCost, network_cost
 from noisy_student.train_step import TrainingJob
 
 _PASSES = 3  # Of a training step: one forward, and a backward of twice the work.
 _INPUT_BATCHES = 2  # One that is trained on, and one that waits.
-_SAMPLE = 64  # Images whose sizes are looked at.
-_INDEX_BYTES = 12  # Of a row beside its id: label and confidence.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,96 +142,19 @@ def of_training(name: str, job: TrainingJob, strategy, labeler: float = 0.0) -> 
         strategy: Where it will compute.
         labeler: Multiply-adds of an online teacher for an image.
     """
-    sets = [_set_of("labeled", job.labeled)]
+    sets = [set_of("labeled", job.labeled)]
     if job.pseudo_labeled:
         kind = "unlabeled" if job.online_teacher else "pseudo-labeled"
-        sets.append(_set_of(kind, job.pseudo_labeled))
+        sets.append(set_of(kind, job.pseudo_labeled))
     replicas = strategy.num_replicas_in_sync
     return Plan(sets, [PlannedTraining(name, job, replicas, labeler=labeler)], [])
 
 
-def of_run(config: Config, strategy) -> Plan:
-    """The plan of `iterate.iterate`: every image is taken for readable.
-
-    Args:
-        config: Checked.
-        strategy: Where it will compute.
-    """
-    parts = splits.split(config.data, config.seed)
-    data = preparation.unwritten(parts)
-    replicas = strategy.num_replicas_in_sync
-    teacher = PlannedTraining("teacher", iterate.teacher_job(config, data), replicas)
-    examples = len(parts["unlabeled"].indices)
-    if config.selection.images_per_class and not config.online_teacher:
-        examples = config.selection.images_per_class * data.labeled.num_classes
-    pseudo = RecordSet((), (examples,), data.labeled.class_names)
-    job = iterate.student_job(config, data, 1, pseudo)
-    labeler = teacher.cost.multiply_adds if config.online_teacher else 0.0
-    student = PlannedTraining("student", job, replicas, config.generations, labeler)
-    trainings = [teacher, student]
-    if config.control:
-        control = iterate.student_job(config, data, 1, None)
-        trainings.append(PlannedTraining("control", control, replicas))
-    sets = [_set_of_part(name, part, config) for name, part in parts.items()]
-    labelings = []
-    if not config.online_teacher:
-        times = {"teacher": 1, "student": config.generations - 1}
-        labelings = [
-            _labeling(parts["unlabeled"], sets, network, times[network.name])
-            for network in (teacher, student)
-            if times[network.name]
-        ]
-    return Plan(sets, trainings, labelings)
-
-
-def _set_of(name: str, examples: RecordSet) -> PlannedSet:
+def set_of(name: str, examples: RecordSet) -> PlannedSet:
+    """A set as it is, or as it will be written: then without its size."""
     count = examples.num_examples
     if not examples.files:
         shards = preparation.num_shards(count)
         return PlannedSet(name, count, shards, None, written=False)
     size = sum(tf.io.gfile.stat(path).length for path in examples.files)
     return PlannedSet(name, count, len(examples.files), size, written=True)
-
-
-def _set_of_part(name: str, part: splits.Part, config: Config) -> PlannedSet:
-    found = preparation.where_it_lies(part)
-    if found:
-        return _set_of(name, found)
-    count = len(part.indices)
-    shards = preparation.num_shards(count, config.data.num_shards)
-    size = int(count * _mean_bytes(part))
-    return PlannedSet(name, count, shards, size, written=False)
-
-
-def _mean_bytes(part: splits.Part) -> float:
-    """Of an image's record, over a sample; sources in order give their first ones."""
-    chosen = np.sort(part.indices)
-    if not part.source.sequential:
-        chosen = chosen[
-            np.linspace(0, len(chosen) - 1, min(_SAMPLE, len(chosen)), dtype=int)
-        ]
-    sizes = [
-        records.record_bytes(records.image_example(record))
-        for record in part.source.read(chosen[:_SAMPLE])
-    ]
-    return float(np.mean(sizes))
-
-
-def _labeling(part, sets, network: PlannedTraining, times: int) -> PlannedLabeling:
-    (unlabeled,) = [each for each in sets if each.name == "unlabeled"]
-    id_ = next(part.source.read(np.sort(part.indices)[:1])).id
-    classes = network.job.labeled.num_classes
-    row = {
-        records.ID: id_.encode(),
-        records.LABEL: 0,
-        records.CONFIDENCE: 0.0,
-        records.PROBABILITIES: np.zeros(classes, np.float32),
-    }
-    labels = records.record_bytes(row) + len(id_) + _INDEX_BYTES
-    return PlannedLabeling(
-        unlabeled.images,
-        network,
-        times,
-        prediction_bytes=unlabeled.images * labels,
-        pseudo_labeled_bytes=unlabeled.bytes + unlabeled.images * records.record_bytes(row),
-    )

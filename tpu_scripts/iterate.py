@@ -10,7 +10,7 @@ import os
 
 from absl import flags
 
-from noisy_student import config, measurement, plan, recipes, report
+from noisy_student import config, recipes, report, run_plan
 from noisy_student.iterate import check_run, iterate
 from noisy_student.tables import format_table
 from noisy_student.training_loop import LoopOptions
@@ -63,8 +63,8 @@ def _show_plan(settings, strategy, options):
     check_run(settings, strategy, options)
     data = os.path.join(_WORK_DIR.value, "data")
     plan_flags.show(
-        plan.of_run(settings, strategy),
-        lambda: measurement.speeds_of_run(settings, data, strategy),
+        run_plan.plan_run(settings, strategy),
+        lambda: run_plan.speeds_of_run(settings, data, strategy),
         options.keep_checkpoints,
     )
 

@@ -49,12 +49,6 @@ def dry_run() -> bool:
     return flags.FLAGS.dry_run
 
 
-def writes_shards() -> bool:
-    """Whether images may be written to shards: not in a dry run that is all dry."""
-    planned = "dry_run" in flags.FLAGS and flags.FLAGS.dry_run
-    return not planned or flags.FLAGS.measure
-
-
 def show_training(name: str, job: TrainingJob, strategy, options: LoopOptions) -> None:
     """Checks and plans one training."""
     check_job(job, strategy)

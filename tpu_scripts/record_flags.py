@@ -3,7 +3,6 @@
 from absl import flags
 
 from noisy_student.preparation import prepare_set
-from tpu_scripts import plan_flags
 
 # They belong to the script that asks for them: --helpshort.
 flags.disclaim_key_flags()
@@ -28,5 +27,11 @@ def prepare(dataset: str, directory: str, class_names=None, labeled=True):
         label_offset=flags.FLAGS.label_offset,
         labeled=labeled,
         skip_bad_records=flags.FLAGS.skip_bad_records,
-        write=plan_flags.writes_shards(),
+        write=_writes_shards(),
     )
+
+
+def _writes_shards() -> bool:
+    """Not in a dry run, where a script has one, but for --measure."""
+    planned = "dry_run" in flags.FLAGS and flags.FLAGS.dry_run
+    return not planned or flags.FLAGS.measure
