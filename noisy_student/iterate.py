@@ -21,7 +21,7 @@ from noisy_student.balancing import balance
 from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
 from noisy_student.evaluation import evaluate
 from noisy_student.export import export
-from noisy_student.labeling import TeacherNoise, label
+from noisy_student.labeling import LabelingOptions, TeacherNoise, label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
@@ -124,8 +124,8 @@ class _Run:
             self.data.unlabeled,
             self._directory(here, "predictions"),
             self._strategy,
+            LabelingOptions(noise=noise),
             name=f"{here}/predictions",
-            noise=noise,
         )
         return balance(
             self.data.unlabeled,

@@ -41,14 +41,26 @@ class TeacherNoise:
     seed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelingOptions:
+    """How labels are made.
+
+    Attributes:
+        batch_size: Images a step, over all replicas.
+        noise: None in the paper's method.
+    """
+
+    batch_size: int = BATCH_SIZE
+    noise: TeacherNoise | None = None
+
+
 def label(
     teacher: str,
     unlabeled: RecordSet,
     directory: str,
     strategy: tf.distribute.Strategy,
-    batch_size: int = BATCH_SIZE,
+    options: LabelingOptions = LabelingOptions(),
     name: str = "labeling",
-    noise: TeacherNoise | None = None,
 ) -> str:
     """Writes the teacher's probabilities for every image; returns `directory`.
 
@@ -57,11 +69,10 @@ def label(
         unlabeled: The images.
         directory: Where predictions go. Shards finished earlier are kept.
         strategy: Where to compute.
-        batch_size: Images a step.
+        options: How labels are made.
         name: For the progress line.
-        noise: None in the paper's method.
     """
-    info = model_files.load_info(teacher)
+    info, noise = model_files.load_info(teacher), options.noise
     shards = shards_by_name(unlabeled)
     identity = {
         "teacher_sha256": info.weights_sha256,
@@ -76,7 +87,7 @@ def label(
     model, _ = model_files.load_model(teacher)
     input_noise = noise and _noise_of(noise, info)
     noise_seed = noise and input_noise.seed
-    predictor = Predictor(model, strategy, batch_size, noise_seed)
+    predictor = Predictor(model, strategy, options.batch_size, noise_seed)
     finished = [stage.finished_shard(shard) for shard in shards]
     done = sum(facts["records"] for facts in finished if facts)
     progress = Progress(name, unlabeled.num_examples, start=done)

@@ -1,10 +1,11 @@
-"""The index of predictions: per shard a Parquet table of id, label, confidence.
+"""The index of predictions: per shard a Parquet table of id, hash, label, confidence.
 
 It lies beside the shard with the full probabilities, and is all that choosing
-images needs: about 20 bytes an image instead of 4 KB for 1,000 classes.
+images needs: 16 bytes an image, without its id, instead of 4 KB for 1,000 classes.
 """
 
 import dataclasses
+import hashlib
 import os
 
 import numpy as np
@@ -30,6 +31,12 @@ class Index:
     confidences: np.ndarray
 
 
+def hash_ids(ids) -> np.ndarray:
+    """uint64 `[N]`, the first 8 bytes of BLAKE2b of byte-string ids."""
+    digests = b"".join(hashlib.blake2b(id_, digest_size=8).digest() for id_ in ids)
+    return np.frombuffer(digests, "<u8")
+
+
 def index_path(shard_path: str) -> str:
     """Where the index of a shard of predictions lies."""
     return os.path.splitext(shard_path)[0] + ".parquet"
@@ -39,6 +46,7 @@ def write_index(shard_path: str, index: Index) -> None:
     table = pa.table(
         {
             "id": pa.array(index.ids, pa.binary()),
+            "id_hash": pa.array(hash_ids(index.ids), pa.uint64()),
             "label": pa.array(index.labels, pa.int32()),
             "confidence": pa.array(index.confidences, pa.float32()),
         }

@@ -61,8 +61,7 @@ def main():
         unlabeled,
         _OUTPUT_DIR.value,
         strategy,
-        _BATCH_SIZE.value,
-        noise=_noise(info),
+        labeling.LabelingOptions(_BATCH_SIZE.value, _noise(info)),
     )
     results = read_manifest(_OUTPUT_DIR.value)["results"]
     print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")

@@ -75,7 +75,7 @@ def test_batch_size_does_not_matter(
     part = dataclasses.replace(
         prepared.unlabeled, files=prepared.unlabeled.files[:1], examples_per_file=(327,)
     )
-    labeling.label(teacher, part, str(tmp_path), cpu, batch_size)
+    labeling.label(teacher, part, str(tmp_path), cpu, labeling.LabelingOptions(batch_size))
     whole = read_predictions(os.path.join(finished_run[0], "generation_1/predictions"))
     for id_, row in read_predictions(str(tmp_path)).items():
         np.testing.assert_allclose(row, whole[id_], atol=1e-6)
@@ -117,8 +117,8 @@ def test_a_noised_teacher_draws_noise_of_seed_and_shard(teacher, prepared, cpu, 
             prepared.unlabeled, files=files, examples_per_file=tuple(counts)
         )
         directory = str(tmp_path / name)
-        noise = labeling.TeacherNoise(augmentation, seed)
-        labeling.label(teacher, part, directory, cpu, 64, noise=noise)
+        options = labeling.LabelingOptions(64, labeling.TeacherNoise(augmentation, seed))
+        labeling.label(teacher, part, directory, cpu, options)
         return directory
 
     files = prepared.unlabeled.files
