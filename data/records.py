@@ -144,8 +144,11 @@ def image_example(record: Record) -> dict:
     return features
 
 
-def write_shard(path: str, examples: Iterable[dict]) -> int:
-    """Writes feature dicts as one shard, atomically; returns their number."""
+def write_shard(path: str, examples: Iterable[dict | tf.train.Example]) -> int:
+    """Writes examples, or dicts of features, as one shard; returns their number.
+
+    Atomically: the file is whole, or not there.
+    """
     count = 0
     with files.atomic_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
         for features in examples:
@@ -240,7 +243,9 @@ def _unreadable(path: str, count: int, reason: str) -> InputError:
     )
 
 
-def _serialize(features: dict) -> bytes:
+def _serialize(features: dict | tf.train.Example) -> bytes:
+    if isinstance(features, tf.train.Example):
+        return features.SerializeToString(deterministic=True)
     return tf.train.Example(
         features=tf.train.Features(
             feature={key: _feature(value) for key, value in features.items()}

@@ -12,57 +12,12 @@ from data import records
 from data.errors import InputError
 from data.images import encode_png
 from data.records import Record, RecordSet
-from noisy_student import balancing, selection
+from noisy_student import balancing
 from noisy_student.config import SelectionConfig
 from noisy_student.manifest import Stage, read_manifest
 from noisy_student.predictions import Index, read_index, write_index
 
 CLASSES = ("cat", "dog", "owl")
-
-
-def rank(limit, confidences, hashes, parts=1):
-    """`RankImages` over the images, given in `parts` merged pieces."""
-    combine = selection.RankImages(limit)
-    accumulators = [
-        combine.add_input(combine.create_accumulator(), piece)
-        for piece in zip(
-            np.array_split(np.asarray(confidences, np.float32), parts),
-            np.array_split(np.asarray(hashes, np.uint64), parts),
-            strict=True,
-        )
-    ]
-    return combine.extract_output(combine.merge_accumulators(accumulators))
-
-
-def brute_force(limit, confidences, hashes):
-    """Copies by the words of the rule, one image at a time."""
-    order = sorted(range(len(hashes)), key=lambda i: (-confidences[i], hashes[i]))
-    kept = order[:limit]
-    copies = dict.fromkeys(kept, limit // len(kept))
-    for index in sorted(kept, key=lambda i: hashes[i])[: limit % len(kept)]:
-        copies[index] += 1
-    return [copies.get(i, 0) for i in range(len(hashes))]
-
-
-@pytest.mark.parametrize("count", [1, 3, 7, 40, 200])
-@pytest.mark.parametrize("parts", [1, 2, 5])
-def test_copies_equal_brute_force_in_any_partition(count, parts):
-    generator = np.random.default_rng(count)
-    # Few distinct confidences, so that ties cross the border.
-    confidences = generator.integers(3, 9, count).astype(np.float32) / 10
-    hashes = generator.integers(0, 2**64, count, dtype=np.uint64)
-    chosen = rank(37, confidences, hashes, parts)
-    copies = selection.copies_of(chosen, confidences, hashes)
-    assert copies.sum() == 37
-    assert copies.tolist() == brute_force(37, confidences, hashes)
-    assert chosen.eligible == count
-    assert chosen.kept == min(count, 37)
-
-
-def test_hashes_differ_by_id_and_seed_and_repeat():
-    ids = [b"a", b"b"]
-    assert selection.id_hashes(ids, 0).tolist() == selection.id_hashes(ids, 0).tolist()
-    assert len({*selection.id_hashes(ids, 0), *selection.id_hashes(ids, 1)}) == 4
 
 
 class Pool:
@@ -99,10 +54,10 @@ class Pool:
         )
         split = np.array_split(np.arange(len(labels)), shards)
         for name, rows in zip(names, split, strict=True):
+            rows = rows[::-1]  # Another order than the images': they are joined by id.
             index = Index([ids[i] for i in rows], labels[rows], confidences[rows])
             write_index(stage.path(name), index)
-            # Written in another order than the images: they are joined by id.
-            examples = (_prediction(ids[i], labels[i], confidences[i]) for i in rows[::-1])
+            examples = (_prediction(ids[i], labels[i], confidences[i]) for i in rows)
             count = records.write_shard(stage.path(name), examples)
             stage.finish_shard(name, count)
         stage.finish(names, {"mean_confidence": float(confidences.mean())})
