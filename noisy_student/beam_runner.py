@@ -49,9 +49,9 @@ class BeamRunner:
 
     def _options(self) -> PipelineOptions:
         options = list(self.options)
-        if self.name == "dask" and not _given(options, "dask_bag_partition_size"):
+        if self.name == "dask" and not _given(options, "dask_partition_size"):
             # Else up to 128 shards are one task, and nothing is divided.
-            options.append("--dask_bag_partition_size=1")
+            options.append("--dask_partition_size=1")
         several = self.name == "direct" and _given(options, "direct_num_workers")
         if several and not _given(options, "direct_running_mode"):
             options.append("--direct_running_mode=multi_processing")
