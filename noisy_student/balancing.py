@@ -17,7 +17,7 @@ import numpy as np
 from data.bad_records import without_bad
 from data.errors import InputError
 from data.records import RecordSet
-from noisy_student import choosing
+from noisy_student import checking, choosing
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.config import SelectionConfig
 from noisy_student.labeling import shards_by_name
@@ -96,7 +96,12 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
     shards = shards_by_name(unlabeled)
     print(f"{name}: {rule.images_per_class:,} images a class of {unlabeled.num_examples:,}")
     paths = [os.path.join(predictions, shard) for shard in shards]
-    chosen = choosing.choose(paths, rule, options.runner, stage.path(SELECTION))
+    facts = read_manifest(predictions)["shards"]
+    facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
+    checking.check_predictions(facts, rule.num_classes, options.runner, stage.directory)
+    counted = sum(shard["records"] for shard in facts.values())
+    output = stage.path(SELECTION)
+    chosen = choosing.choose(paths, counted, rule, options.runner, output)
     if not chosen.eligible.any():
         raise InputError(
             f"`min_confidence` {rule.selection.min_confidence}: expected some of the "

@@ -1,6 +1,8 @@
 """Where Apache Beam runs: in this process, on its cores, or on a cluster."""
 
+import contextlib
 import dataclasses
+import re
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -43,9 +45,25 @@ class BeamRunner:
                     f"received {option!r}."
                 )
 
-    def pipeline(self) -> beam.Pipeline:
-        """A pipeline that runs at the end of its `with` block."""
-        return beam.Pipeline(runner=self._runner(), options=self._options())
+    @contextlib.contextmanager
+    def pipeline(self):
+        """A `beam.Pipeline` that runs at the end of the `with` block.
+
+        Raises:
+            InputError: As a worker raised it; what Beam makes of it is its cause.
+        """
+        try:
+            with beam.Pipeline(runner=self._runner(), options=self._options()) as pipeline:
+                yield pipeline
+        except InputError:
+            raise
+        except Exception as error:
+            found = re.search(
+                r"InputError: (.*?)( \[while running |$)", str(error), re.DOTALL
+            )
+            if not found:
+                raise
+            raise InputError(found[1]) from error
 
     def _options(self) -> PipelineOptions:
         options = list(self.options)

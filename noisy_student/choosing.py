@@ -6,8 +6,6 @@ first levels find the K-th highest confidence of each class; the rest, among ima
 that tie with it or among those of a class with too few, the last hash.
 """
 
-import dataclasses
-
 import apache_beam as beam
 import numpy as np
 from apache_beam.pvalue import AsSingleton
@@ -16,132 +14,93 @@ from data import files
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.order_statistics import Search
 from noisy_student.predictions import read_index
-from noisy_student.selection import ALL_HASHES, HASH_BITS, Rule, Selection, unbalanced
+from noisy_student.ranking import (
+    RankSearch,
+    Ties,
+    finished,
+    ranked_selection,
+    ties_of,
+)
+from noisy_student.reference_selection import bins_of, num_bins, reference_selection
+from noisy_student.selection import HASH_BITS, Rule, Selection, unbalanced
 
-_EDGES = np.arange(101) / 100  # Of the published bins of confidence; the last is open.
+AT_ONCE = 2**20  # Predictions that are chosen from in one step, of some 30 MB.
 
 
-def choose(paths: list[str], rule: Rule, runner: BeamRunner, output: str) -> Selection:
+def choose(
+    paths: list[str], predictions: int, rule: Rule, runner: BeamRunner, output: str
+) -> Selection:
     """The selection by `rule` among the predictions in `paths`.
 
     Args:
         paths: Shards of predictions, with their index beside them.
+        predictions: How many they hold: few are chosen from in one step.
         rule: What decides.
         runner: Where Beam runs.
         output: A JSON file that is written, for any machine to read.
     """
-    by_rule = {"reference": _reference, "unchanged": _counted}
-    find = by_rule.get(rule.selection.selection, _ranked)
-    if rule.selection.balance == "none":
-        find = _counted
     with runner.pipeline() as pipeline:
-        shards = pipeline | beam.Create(paths) | "Spread" >> beam.Reshuffle()
-        find(pipeline, shards, rule) | "Write" >> beam.Map(_write_selection, output)
+        if predictions <= AT_ONCE:
+            chosen = pipeline | beam.Create([paths]) | "Choose" >> beam.Map(_at_once, rule)
+        else:
+            shards = pipeline | beam.Create(paths) | "Spread" >> beam.Reshuffle()
+            chosen = _steps_of(rule)(pipeline, shards, rule)
+        _ = chosen | "Write" >> beam.Map(_write_selection, output)
     return read_selection(output)
 
 
+def _steps_of(rule: Rule):
+    """How the rule's selection is found where it takes several steps."""
+    if rule.selection.balance == "none":
+        return _counted
+    by_rule = {"reference": _reference, "unchanged": _counted}
+    return by_rule.get(rule.selection.selection, _ranked)
+
+
+def _at_once(paths, rule: Rule) -> Selection:
+    """The same selection in one go, where all fits into memory."""
+    parts = [_eligible(path, rule) for path in paths]
+    labels, confidences, hashes = map(np.concatenate, zip(*parts, strict=True))
+    steps = _steps_of(rule)
+    if steps is _counted:
+        return unbalanced(np.bincount(labels, minlength=rule.num_classes))
+    if steps is _reference:
+        counts = np.bincount(bins_of(labels, confidences), minlength=num_bins(rule))
+        return reference_selection(counts, rule)
+    return ranked_selection(labels, rule.ranks(confidences), hashes, rule)
+
+
 def _ranked(pipeline, shards, rule: Rule):
-    """Rules `top_k` and `uniform`."""
-    wanted = np.full(rule.num_classes, rule.images_per_class)
-    state = _Found(
-        np.zeros(rule.num_classes, np.int64), Search.start(wanted, rule.rank_bits)
-    )
-    found = pipeline | "Start" >> beam.Create([state])
-    for level in range(state.search.levels):
-        name, counters = f"confidence {level + 1}", state.search.counters
+    """Rules `top_k` and `uniform`: a level counts in all shards, and narrows down."""
+    found = RankSearch.start(rule)
+    searches = [found.search]
+    while searches[-1].levels:  # Sizes do not depend on what is found.
+        empty = np.zeros(searches[-1].counters, np.int64)
+        searches.append(searches[-1].narrowed(empty))
+    state = pipeline | "Start" >> beam.Create([found])
+    for level, search in enumerate(searches[:-1]):
+        name = f"confidence {level + 1}"
         counts = shards | f"Count {name}" >> beam.Map(
-            _count_ranks, rule, AsSingleton(found)
+            _count_ranks, rule, AsSingleton(state)
         )
-        found = _narrowed(found, counts, counters, name)
-    ties = found | "Ties" >> beam.Map(_ties_of, rule)
-    hashes = Search.start(wanted, HASH_BITS)
+        state = _narrowed(state, counts, search.counters, name)
+    ties = state | "Ties" >> beam.Map(ties_of, rule)
+    size = Search.start(np.zeros(rule.num_classes), HASH_BITS).counters
     counts = shards | "Count hashes" >> beam.Map(_count_hashes, rule, AsSingleton(ties))
-    ties = _narrowed(ties, counts, hashes.counters, "hashes")
+    ties = _narrowed(ties, counts, size, "hashes")
     last = (
         shards
         | "Gather" >> beam.Map(_hash_candidates, rule, AsSingleton(ties))
         | "Join" >> beam.CombineGlobally(_Concatenate())
     )
-    return ties | "Finish" >> beam.Map(_finished, rule, AsSingleton(last))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    """How far the search by confidence is; `eligible` int64 `[C]`."""
-
-    eligible: np.ndarray
-    search: Search
-
-    def narrowed(self, counts: np.ndarray) -> "_Found":
-        eligible = self.eligible
-        if not eligible.any():  # The first level sees every image.
-            eligible = counts.reshape(len(eligible), -1).sum(1)
-        return _Found(eligible, self.search.narrowed(counts))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ties:
-    """The search for the last hash, among images of equal standing.
-
-    Attributes:
-        eligible: int64 `[C]`.
-        by_rank: bool `[C]`: there are enough images to choose by confidence.
-        last_rank: int64 `[C]`, of the last images chosen by confidence.
-        search: Among those of that rank; without `by_rank` among all of the class.
-    """
-
-    eligible: np.ndarray
-    by_rank: np.ndarray
-    last_rank: np.ndarray
-    search: Search
-
-    def narrowed(self, counts: np.ndarray) -> "_Ties":
-        return dataclasses.replace(self, search=self.search.narrowed(counts))
-
-
-def _ties_of(found: _Found, rule: Rule) -> _Ties:
-    ranks, by_rank = found.search, found.search.wanted > 0
-    all_ties = ranks.wanted == ranks.within
-    examples = np.minimum(rule.images_per_class, rule.most_examples(found.eligible))
-    once_more = examples % np.maximum(found.eligible, 1)
-    wanted = np.where(by_rank, np.where(all_ties, 0, ranks.wanted), once_more)
-    return _Ties(found.eligible, by_rank, ranks.low, Search.start(wanted, HASH_BITS))
-
-
-def _finished(ties: _Ties, rule: Rule, candidates) -> Selection:
-    last_hash = ties.search.finished(*candidates)
-    examples = np.minimum(rule.images_per_class, rule.most_examples(ties.eligible))
-    all_copies = examples // np.maximum(ties.eligible, 1)
-    below = last_hash + 1  # 0: no hash was looked for.
-    selection = Selection(
-        eligible=ties.eligible,
-        confidence=np.where(
-            ties.by_rank, rule.confidences(ties.last_rank), np.float32(-1)
-        ).astype(np.float32),
-        hash_below=np.where(ties.by_rank & (below > 0), below, ALL_HASHES),
-        copies=np.where(ties.by_rank, 1, all_copies),
-        extra_below=np.where(ties.by_rank, 0, below),
-    )
-    if rule.selection.selection != "uniform":
-        return selection
-    # By hash alone: confidences say nothing, and what is drawn occurs "once more".
-    drawn = np.where(below > 0, below, ALL_HASHES)
-    return dataclasses.replace(
-        selection,
-        confidence=np.full(rule.num_classes, -1, np.float32),
-        hash_below=np.full(rule.num_classes, ALL_HASHES),
-        copies=np.where(ties.by_rank, 0, all_copies),
-        extra_below=np.where(ties.by_rank, drawn, below),
-    )
+    return ties | "Finish" >> beam.Map(finished, rule, AsSingleton(last))
 
 
 def _reference(pipeline, shards, rule: Rule):
     """The published code's rule."""
     del pipeline
     counts = shards | beam.Map(_count_bins, rule)
-    return _summed(counts, rule.num_classes * len(_EDGES), "bins") | beam.Map(
-        reference_selection, rule
-    )
+    return _summed(counts, num_bins(rule), "bins") | beam.Map(reference_selection, rule)
 
 
 def _counted(pipeline, shards, rule: Rule):
@@ -151,68 +110,33 @@ def _counted(pipeline, shards, rule: Rule):
     return _summed(counts, rule.num_classes, "classes") | beam.Map(unbalanced)
 
 
-def reference_selection(counts: np.ndarray, rule: Rule) -> Selection:
-    """Thresholds and expected copies of the published code (reference.md, 4.2).
-
-    Bins of 0.01 from the top down until there are K images, or down to the smallest
-    confidence. Of the n images from there on each occurs K / n times: the whole part
-    always, and once more with the fraction's probability, here by its hash.
-
-    Args:
-        counts: int64 `[C · 101]`, of eligible images by class and bin.
-        rule: What decides.
-    """
-    counts = counts.reshape(rule.num_classes, -1)
-    above = counts[:, ::-1].cumsum(1)[:, ::-1]  # At or above each edge.
-    enough = (above >= rule.images_per_class).sum(1) - 1  # The highest such edge.
-    lowest = rule.selection.min_confidence if rule.thresholded else 0.0
-    threshold = np.maximum(np.where(enough >= 0, _EDGES[enough], lowest), lowest)
-    eligible = above[:, 0]
-    total = np.where(enough >= 0, above[np.arange(len(above)), enough], eligible)
-    examples = np.minimum(rule.images_per_class, rule.most_examples(total))
-    share = examples / np.maximum(total, 1)
-    rounded = threshold.astype(np.float32)  # To the next float32 that is not below.
-    rounded = np.where(rounded < threshold, np.nextafter(rounded, np.float32(2)), rounded)
-    copies = share.astype(np.int64)
-    return Selection(
-        eligible=eligible,
-        confidence=rounded,
-        hash_below=np.full(rule.num_classes, ALL_HASHES),
-        copies=copies,
-        extra_below=((share - copies) * 2.0**HASH_BITS).astype(np.int64),
-    )
-
-
-def _count_ranks(path, rule: Rule, found: _Found):
+def _count_ranks(path, rule: Rule, found: RankSearch):
     labels, confidences, _ = _eligible(path, rule, hashed=False)
-    return found.search.count(labels, rule.ranks(confidences))
+    return found.count(labels, rule.ranks(confidences))
 
 
-def _count_hashes(path, rule: Rule, ties: _Ties):
+def _count_hashes(path, rule: Rule, ties: Ties):
     return ties.search.count(*_tied(path, rule, ties))
 
 
-def _hash_candidates(path, rule: Rule, ties: _Ties):
+def _hash_candidates(path, rule: Rule, ties: Ties):
     """Classes and hashes of what is left to choose from."""
     labels, hashes = _tied(path, rule, ties)
     rows = np.flatnonzero(ties.search.candidates(labels, hashes))
     return labels[rows], hashes[rows]
 
 
-def _tied(path, rule: Rule, ties: _Ties):
+def _tied(path, rule: Rule, ties: Ties):
     if not ties.search.wanted.any():
         return np.zeros(0, np.int32), np.zeros(0, np.int64)
     labels, confidences, hashes = _eligible(path, rule)
-    searched = ties.search.wanted[labels] > 0
-    same = rule.ranks(confidences) == ties.last_rank[labels]
-    rows = np.flatnonzero(searched & (same | ~ties.by_rank[labels]))
+    rows = ties.tied(labels, rule.ranks(confidences))
     return labels[rows], hashes[rows]
 
 
 def _count_bins(path, rule: Rule):
     labels, confidences, _ = _eligible(path, rule, hashed=False)
-    bins = np.searchsorted(_EDGES, confidences.astype(np.float64), "right") - 1
-    return _sparse(labels.astype(np.int64) * len(_EDGES) + np.minimum(bins, 100))
+    return _sparse(bins_of(labels, confidences))
 
 
 def _count_eligible(path, rule: Rule):

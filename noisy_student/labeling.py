@@ -20,7 +20,7 @@ from data.records import RecordSet
 from noisy_student import model_files
 from noisy_student.inference import Predictor
 from noisy_student.manifest import Stage
-from noisy_student.predictions import Index, write_index
+from noisy_student.predictions import Index, index_facts, write_index
 from noisy_student.progress import Progress
 
 BATCH_SIZE = 256
@@ -173,6 +173,7 @@ def _write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
     return stage.finish_shard(
         shard,
         count,
+        **index_facts(stage.path(shard)),
         confidence_sum=float(rows["confidence"].sum(dtype=np.float64)),
         truth_known=int(known.sum()),
         correct=int((rows["label"] == rows["truth"])[known].sum()),

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-_MOST_COUNTERS = 2**22
+_MOST_COUNTERS = 2**20  # 8 MB, which Beam sends from step to step.
 _MOST_BITS = 12
 
 
@@ -45,7 +45,8 @@ class Search:
         """
         none = np.zeros(len(wanted), np.int64)
         most = max((_MOST_COUNTERS // len(wanted)).bit_length() - 1, 1)
-        digit_bits = min(most, _MOST_BITS, bits)
+        most = min(most, _MOST_BITS)
+        digit_bits = -(-bits // -(-bits // most))  # As few levels, all alike.
         return cls(none, np.asarray(wanted, np.int64), none, bits, digit_bits)
 
     @property

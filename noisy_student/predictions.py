@@ -59,6 +59,11 @@ def write_index(shard_path: str, index: Index) -> None:
     write_table(index_path(shard_path), table)
 
 
+def index_facts(shard_path: str) -> dict:
+    """What the manifest holds of a shard's index: `index_sha256`."""
+    return {"index_sha256": files.sha256(index_path(shard_path))}
+
+
 def write_table(path: str, table: pa.Table) -> None:
     """A Parquet file, atomically."""
     buffer = pa.BufferOutputStream()

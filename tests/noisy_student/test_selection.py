@@ -38,7 +38,8 @@ class Predictions:
         )
 
     def choose(self, rule, directory):
-        return choosing.choose(self.paths, rule, BeamRunner(), str(directory / "s.json"))
+        output, count = str(directory / "s.json"), len(self.labels)
+        return choosing.choose(self.paths, count, rule, BeamRunner(), output)
 
     def copies(self, rule, chosen):
         index = Index(None, self.labels, self.confidences, self.id_hashes)
@@ -69,10 +70,11 @@ def brute_force(limit, ranks, hashes):
 
 
 @pytest.mark.parametrize("rule_name", ["top_k", "uniform"])
-@pytest.mark.parametrize("shards", [1, 7])
+@pytest.mark.parametrize(("shards", "at_once"), [(2, True), (7, False)])
 def test_copies_equal_brute_force_in_any_partition(
-    predictions, tmp_path, rule_name, shards
+    predictions, tmp_path, rule_name, shards, at_once, monkeypatch
 ):
+    monkeypatch.setattr(choosing, "AT_ONCE", 10_000 * at_once)
     divided = Predictions(
         tmp_path, predictions.labels, predictions.confidences, shards=shards
     )
@@ -99,7 +101,9 @@ def test_copies_are_capped(predictions, tmp_path):
     assert copies.max() == 3
 
 
-def test_buckets_and_parts_of_the_pool(predictions, tmp_path):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_buckets_and_parts_of_the_pool(predictions, tmp_path, at_once, monkeypatch):
+    monkeypatch.setattr(choosing, "AT_ONCE", 10_000 * at_once)
     bucket = predictions.rule(200, 5, min_confidence=0.5, max_confidence=0.6)
     copies = predictions.copies(bucket, predictions.choose(bucket, tmp_path))
     low, high = np.float32(0.5), np.float32(0.6)
@@ -137,7 +141,9 @@ def golden(tmp_path_factory):
     return stored, Predictions(directory, labels, confidences, shards=4), directory
 
 
-def test_reference_has_the_published_thresholds_and_totals(golden):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_reference_has_the_published_thresholds_and_totals(golden, at_once, monkeypatch):
+    monkeypatch.setattr(choosing, "AT_ONCE", 10_000 * at_once)
     stored, predictions, directory = golden
     target, minimum = int(stored["target_per_class"]), float(stored["min_confidence"])
     rule = predictions.rule(target, 6, selection="reference", min_confidence=minimum)
