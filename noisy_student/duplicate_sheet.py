@@ -15,7 +15,7 @@ from noisy_student.image_hashes import PERCEPTUAL
 from noisy_student.labeling import shards_by_name
 
 PAIRS = 16
-_COLUMNS = 2
+_COLUMNS = 4
 _CELL, _GAP, _MARGIN, _FONT = 224, 4, 24, 16  # Pixels.
 _LINES = 3  # Of text under a pair.
 
