@@ -38,8 +38,14 @@ class DataConfig:
     skip_bad_records: bool = setting(
         False, "Look through TFRecord files first and leave bad records out, counted."
     )
+    dedup_by: str = setting(
+        "",
+        "Search the unlabeled images for validation and test images: bytes (same files) "
+        "or perceptual (photos saved again or resized too); empty: do not search.",
+    )
 
 
+DEDUP_BY = ("bytes", "perceptual")
 SCHEDULES = ("exponential", "cosine")
 SELECTIONS = ("top_k", "uniform", "reference", "unchanged")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -343,6 +349,11 @@ def _check_labeling(config: Config) -> None:
             "`noised_teacher`: expected false with `online_teacher`, which has no noise; "
             "received true."
         )
+    if config.data.dedup_by:
+        raise InputError(
+            "`dedup_by`: expected none with `online_teacher`, which learns from all "
+            f"unlabeled images as they are; received {config.data.dedup_by!r}."
+        )
     if config.selection != SelectionConfig():
         raise InputError(
             "`min_confidence`, `images_per_class`: expected their defaults with "
@@ -364,6 +375,8 @@ def check_data(data: DataConfig) -> None:
         )
     if not data.test_data:
         _check_range("holdout_fraction", data.holdout_fraction, 0.01, 0.9)
+    if data.dedup_by:
+        _check_one_of("dedup_by", data.dedup_by, DEDUP_BY)
 
 
 def check_model(model: ModelConfig, prefix: str = "") -> None:
