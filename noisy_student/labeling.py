@@ -102,7 +102,7 @@ def label(
     if options.num_workers > 1:
         name = f"{name}, worker {options.worker_index} of {options.num_workers}"
     progress = _label_share(teacher, unlabeled, stage, strategy, options, name)
-    facts = [stage.finished_shard(shard) for shard in shards]
+    facts = list(stage.finished_shards(shards).values())
     missing = [number for number, fact in enumerate(facts) if fact is None]
     if missing:
         progress.finish()
@@ -141,10 +141,10 @@ def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress
     """Labels what is missing of this worker's shards."""
     shards, counts = list(shards_by_name(unlabeled)), unlabeled.examples_per_file
     share = range(options.worker_index, len(shards), options.num_workers)
-    facts = {number: stage.finished_shard(shards[number]) for number in share}
+    facts = stage.finished_shards(shards[number] for number in share)
     done = sum(fact["records"] for fact in facts.values() if fact)
     progress = Progress(name, sum(counts[number] for number in share), start=done)
-    missing = [number for number, fact in facts.items() if fact is None]
+    missing = [number for number in share if facts[shards[number]] is None]
     if missing:
         model, info = model_files.load_model(teacher)
         noise = options.noise and _noise_of(options.noise, info)

@@ -94,13 +94,17 @@ class Stage:
 
     def finished_shard(self, name: str) -> dict | None:
         """The facts of a shard finished earlier and still there, or None."""
-        facts = self._note(name)  # First: it was made again since the manifest.
-        if facts is None:
-            if not self._manifest["complete"]:
-                # Another worker may have finished the stage and removed the note.
-                self._read()
-            facts = self._manifest["shards"].get(name)
-        return facts if facts and self._is_there(name, facts) else None
+        return self.finished_shards([name])[name]
+
+    def finished_shards(self, names) -> dict[str, dict | None]:
+        """`finished_shard` of many, by name."""
+        notes, found = {name: self._note(name) for name in names}, {}
+        if None in notes.values() and not self._manifest["complete"]:
+            self._read()  # Another worker may have finished, and removed the notes.
+        for name, note in notes.items():
+            facts = note or self._manifest["shards"].get(name)
+            found[name] = facts if facts and self._is_there(name, facts) else None
+        return found
 
     def finish_shard(self, name: str, records: int, **facts) -> dict:
         """Puts on record that the file `name` is whole.
@@ -141,7 +145,7 @@ class Stage:
 
         Several workers can do it at once: they put the same on record.
         """
-        shards = {name: self.finished_shard(name) for name in shard_names}
+        shards = self.finished_shards(shard_names)
         lost = [name for name, facts in shards.items() if facts is None]
         if lost:
             raise InputError(

@@ -15,7 +15,7 @@ import pytest
 
 from data import files
 from data.errors import InputError
-from noisy_student import labeling, preparation
+from noisy_student import labeling, model_files, preparation
 from noisy_student.manifest import MANIFEST, is_complete, read_manifest
 from noisy_student.predictions import index_path
 from tests.conftest import tiny_config
@@ -171,6 +171,21 @@ def images(tmp_path_factory):
     return f"{directory}/unlabeled"
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A teacher, for which nothing is trained."""
+    directory, config = str(tmp_path_factory.mktemp("teacher")), tiny_config().teacher
+    model_files.save_model(
+        config.build(10, seed=0),
+        directory,
+        class_names=list("0123456789"),
+        image_size=config.image_size,
+        crop="pad",
+        variant=config.variant,
+    )
+    return directory
+
+
 def unbroken(teacher, images, directory) -> tuple[float, float]:
     """CPU seconds of a single process, until its first shard and in all."""
     process, start, worked = Process(teacher, images, directory), 0.0, 0.0
@@ -184,12 +199,12 @@ def unbroken(teacher, images, directory) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-def test_killed_workers_lose_nothing_and_label_nothing_twice(teacher, images, tmp_path):
+def test_killed_workers_lose_nothing_and_label_nothing_twice(untrained, images, tmp_path):
     seed = int(os.environ.get("KILL_SEED") or random.SystemRandom().randrange(2**32))
     print(f"\nKILL_SEED={seed}")
     draw = random.Random(seed)
     expected, found = str(tmp_path / "unbroken"), str(tmp_path / "workers")
-    start, in_all = unbroken(teacher, images, expected)
+    start, in_all = unbroken(untrained, images, expected)
     print(f"unbroken: {start:.1f} CPU-s to the first shard, {in_all:.1f} in all")
 
     def moment():
@@ -197,7 +212,7 @@ def test_killed_workers_lose_nothing_and_label_nothing_twice(teacher, images, tm
 
     def begin(index):
         flags = f"--worker_index={index}", f"--num_workers={WORKERS}"
-        return Process(teacher, images, found, *flags)
+        return Process(untrained, images, found, *flags)
 
     running = {index: begin(index) for index in range(WORKERS)}
     kills = {index: [moment() for _ in range(KILLS_PER_WORKER)] for index in running}
