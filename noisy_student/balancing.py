@@ -20,6 +20,11 @@ from data.records import RecordSet
 from noisy_student import checking, choosing
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.config import SelectionConfig
+from noisy_student.deduplication import (
+    check_made_for,
+    duplicate_hashes,
+    duplicates_digest,
+)
 from noisy_student.labeling import shards_by_name
 from noisy_student.manifest import Stage, read_manifest
 from noisy_student.pseudo_labeled_shards import ShardWriter
@@ -36,10 +41,13 @@ class BalancingOptions:
         runner: Where Beam runs.
         physical_copies: Write a record as often as it occurs, without `copies`, for
             readers such as the published code's.
+        duplicates: Directory that `deduplication.find_duplicates` wrote: images to
+            leave out. Empty: none.
     """
 
     runner: BeamRunner = BeamRunner()
     physical_copies: bool = False
+    duplicates: str = ""
 
 
 def balance(
@@ -69,12 +77,16 @@ def balance(
     labeled = read_manifest(predictions)
     _check_same_images(unlabeled, predictions, labeled["identity"])
     rule = _rule(unlabeled, labeled["identity"], selection, seed)
+    if options.duplicates:
+        check_made_for(options.duplicates, unlabeled)
+        rule = dataclasses.replace(rule, excluded=duplicate_hashes(options.duplicates))
     identity = {
         "predictions": {k: f["sha256"] for k, f in labeled["shards"].items()},
         "unlabeled_data": unlabeled.fingerprint(),
         **dataclasses.asdict(selection),
         "images_per_class": rule.images_per_class,
         "physical_copies": options.physical_copies,
+        "duplicates": options.duplicates and duplicates_digest(options.duplicates),
         "class_names": labeled["identity"]["class_names"],
         "seed": seed,
     }
@@ -113,6 +125,7 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
     )
     _write(shards, writer, options.runner)
     results = _summarize(stage, shards, chosen, unlabeled)
+    results["duplicates"] = len(rule.excluded)
     print(
         f"{name}: kept {results['kept']:,}, dropped {results['dropped']:,}, "
         f"{results['examples']:,} examples with copies"

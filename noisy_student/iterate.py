@@ -17,7 +17,7 @@ import tensorflow as tf
 from data import files
 from data.errors import InputError
 from noisy_student import report
-from noisy_student.balancing import balance
+from noisy_student.balancing import BalancingOptions, balance
 from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
 from noisy_student.deduplication import find_duplicates
 from noisy_student.evaluation import evaluate
@@ -108,12 +108,12 @@ class _Run:
         self._work_dir = work_dir
         self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
         check_warmups(config, self.data)
-        self.duplicates = self._find_duplicates()
+        self._duplicates = self._find_duplicates()
 
-    def _find_duplicates(self) -> str | None:
+    def _find_duplicates(self) -> str:
         """Directory with the unlabeled images that are validation or test images."""
         if not self._config.data.dedup_by:
-            return None
+            return ""
         return find_duplicates(
             self.data.unlabeled,
             list(own_sets(self.data).values()),
@@ -147,6 +147,7 @@ class _Run:
             self._directory(here, "balanced"),
             config.selection,
             config.seed,
+            BalancingOptions(duplicates=self._duplicates),
             name=f"{here}/balanced",
         )
 

@@ -39,6 +39,9 @@ _BEAM_OPTIONS = flags.DEFINE_multi_string(
 _PHYSICAL_COPIES = flags.DEFINE_bool(
     "physical_copies", False, "Write records as often as they occur (published readers)."
 )
+_DUPLICATES = flags.DEFINE_string(
+    "duplicates", "", "Directory that prepare_data --dedup_by wrote: images to leave out."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of ties, extra copies and lots.")
 setting_flags.define(config.SelectionConfig)
 
@@ -63,7 +66,7 @@ def main():
         _OUTPUT_DIR.value,
         selection,
         _SEED.value,
-        BalancingOptions(runner, _PHYSICAL_COPIES.value),
+        BalancingOptions(runner, _PHYSICAL_COPIES.value, _DUPLICATES.value),
     )
 
 

@@ -13,7 +13,7 @@ from data import files, records
 from data.errors import InputError
 from data.images import encode_png
 from data.records import Record, RecordSet
-from noisy_student import balancing
+from noisy_student import balancing, deduplication, evaluation_images
 from noisy_student.config import SelectionConfig
 from noisy_student.manifest import Stage, read_manifest
 from noisy_student.predictions import (
@@ -379,3 +379,25 @@ def test_a_labeled_again_set_keeps_its_images_and_copies(pool, tmp_path):
         1,
     )
     assert chosen.num_examples == 20
+
+
+def test_evaluation_images_are_left_out_and_counted(pool, tmp_path):
+    shared = [0, 5, 9]
+    known = str(tmp_path / "test-00000-of-00001.tfrecord")
+    test_images = [Record(f"test{i}", picture(i), 0) for i in shared]
+    records.write_shard(known, map(records.image_example, test_images))
+    duplicates = deduplication.find_duplicates(
+        pool.records,
+        [evaluation_images.of_records("test", RecordSet((known,), (3,), CLASSES))],
+        str(tmp_path / "duplicates"),
+        "bytes",
+    )
+    options = balancing.BalancingOptions(duplicates=duplicates)
+    every = SelectionConfig(filter="none", balance="none")
+    arguments = (pool.records, pool.predictions, str(tmp_path / "b"), every, 1)
+    balanced = balancing.balance(*arguments, options)
+    kept = {features["image/id"].bytes_list.value[0] for features in read(balanced)}
+    assert kept == {f"image{i}".encode() for i in range(99) if i not in shared}
+    assert read_manifest(str(tmp_path / "b"))["results"]["duplicates"] == 3
+    with pytest.raises(InputError, match="duplicates"):
+        balancing.balance(*arguments)  # The directory was made without these three.
