@@ -254,8 +254,8 @@ def _described(stage, name: str) -> list[str]:
     """Counts and examples, in lines."""
     results = stage.results
     lines = [
-        f"{name}: {results['duplicates']:,} of {results['images']:,} unlabeled images are "
-        "evaluation images"
+        f"{name}: {results['duplicates']:,} of {results['images']:,} unlabeled images "
+        "match evaluation images"
     ]
     for set_name, counts in results["evaluation_sets"].items():
         line = f"  of {set_name} ({counts['images']:,} images): {counts[BYTES]:,} by bytes"

@@ -71,7 +71,7 @@ def test_equal_files_are_found_by_bytes(sets, tmp_path, capsys):
         b"u/same flat": ("bytes", "test/flat"),
     }
     printed = capsys.readouterr().out
-    assert "2 of 21 unlabeled images are evaluation images" in printed
+    assert "2 of 21 unlabeled images match evaluation images" in printed
     assert "of test (9 images): 2 by bytes\n" in printed
     assert "such as u/same: test/5 of test (same bytes)" in printed
     results = read_manifest(str(tmp_path))["results"]
@@ -269,7 +269,7 @@ def test_prepare_data_lists_duplicates(tmp_path):
         f"--dedup_against=test,folder:{tmp_path}/val",
         "--dedup_by=perceptual",
     )
-    assert "of 15 unlabeled images are evaluation images" in printed
+    assert "of 15 unlabeled images match evaluation images" in printed
     assert f"11.jpg: x.jpg of folder:{tmp_path}/val (" in printed
     assert os.path.exists(tmp_path / "out/duplicates/duplicates.png")
 
