@@ -122,9 +122,10 @@ def measure(predictions: int) -> dict:
     rule = Rule(settings, per_class, _CLASSES.value, 0, np.zeros(0, np.uint64))
     runner = BeamRunner(_RUNNER.value, tuple(_BEAM_OPTIONS.value))
     row = {"predictions": predictions, "shards": len(paths)}
-    output = os.path.join(_WORK_DIR.value, "selection.json")
     began, cpu = time.monotonic(), _cpu()
-    chosen = choosing.choose(paths, predictions, rule, runner, output)
+    chosen = choosing.choose(
+        choosing.Shards(paths, predictions, runner, _WORK_DIR.value), rule
+    )
     row["choice"] = {"seconds": time.monotonic() - began, "cpu_seconds": _cpu() - cpu}
     own, children = (
         resource.getrusage(who).ru_maxrss / 2**20

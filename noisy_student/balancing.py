@@ -14,6 +14,7 @@ import os
 import apache_beam as beam
 import numpy as np
 
+from data import files
 from data.bad_records import without_bad
 from data.errors import InputError
 from data.records import RecordSet
@@ -112,8 +113,9 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
     facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
     checking.check_predictions(facts, rule.num_classes, options.runner, stage.directory)
     counted = sum(shard["records"] for shard in facts.values())
-    output = stage.path(SELECTION)
-    chosen = choosing.choose(paths, counted, rule, options.runner, output)
+    found = choosing.Shards(paths, counted, options.runner, stage.directory, name)
+    chosen = choosing.choose(found, rule)
+    files.write_json(stage.path(SELECTION), chosen.to_json())
     if not chosen.eligible.any():
         raise InputError(
             f"`min_confidence` {rule.selection.min_confidence}: expected some of the "

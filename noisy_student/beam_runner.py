@@ -55,6 +55,8 @@ class BeamRunner:
         try:
             with beam.Pipeline(runner=self._runner(), options=self._options()) as pipeline:
                 yield pipeline
+            if client := getattr(pipeline.result, "client", None):
+                client.close()  # Of Dask, else one more is open with every pipeline.
         except InputError:
             raise
         except Exception as error:

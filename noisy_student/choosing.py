@@ -1,113 +1,127 @@
 """Finds, over all shards of predictions, what of every class is kept.
 
-One Apache Beam pipeline over the index, whose elements are shards: every level of the
-search counts in all shards and narrows down by the sum (`order_statistics.py`). The
-first levels find the K-th highest confidence of each class; the rest, among images
-that tie with it or among those of a class with too few, the last hash.
+Few predictions are chosen from in one go. Of many, the index is read several times, by
+Apache Beam with a shard as element: each pass counts in all shards, and the next one
+is narrowed down by the sum (`order_statistics.py`). The first passes find the K-th
+highest confidence of each class; the rest, among images that tie with it or among those
+of a class with too few, the last hash.
 """
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.pvalue import AsSingleton
+import tensorflow as tf
 
 from data import files
 from noisy_student.beam_runner import BeamRunner
-from noisy_student.order_statistics import Search
 from noisy_student.predictions import read_index
-from noisy_student.ranking import (
-    RankSearch,
-    Ties,
-    finished,
-    ranked_selection,
-    ties_of,
-)
+from noisy_student.ranking import RankSearch, Ties, finished, ranked_selection, ties_of
 from noisy_student.reference_selection import bins_of, num_bins, reference_selection
-from noisy_student.selection import HASH_BITS, Rule, Selection, unbalanced
+from noisy_student.selection import Rule, Selection, unbalanced
 
-AT_ONCE = 2**20  # Predictions that are chosen from in one step, of some 30 MB.
+AT_ONCE = 2**20  # Predictions that are chosen from in one go: some 30 MB.
 
 
-def choose(
-    paths: list[str], predictions: int, rule: Rule, runner: BeamRunner, output: str
-) -> Selection:
-    """The selection by `rule` among the predictions in `paths`.
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """Predictions to choose from, and how to go through them.
 
-    Args:
+    Attributes:
         paths: Shards of predictions, with their index beside them.
-        predictions: How many they hold: few are chosen from in one step.
-        rule: What decides.
+        predictions: How many they hold.
         runner: Where Beam runs.
-        output: A JSON file that is written, for any machine to read.
+        directory: Where workers can write what is for this process.
+        name: For the lines of progress.
     """
-    with runner.pipeline() as pipeline:
-        if predictions <= AT_ONCE:
-            chosen = pipeline | beam.Create([paths]) | "Choose" >> beam.Map(_at_once, rule)
-        else:
-            shards = pipeline | beam.Create(paths) | "Spread" >> beam.Reshuffle()
-            chosen = _steps_of(rule)(pipeline, shards, rule)
-        _ = chosen | "Write" >> beam.Map(_write_selection, output)
-    return read_selection(output)
+
+    paths: list[str]
+    predictions: int
+    runner: BeamRunner
+    directory: str
+    name: str = "choosing"
+
+    def summed(self, count: Callable, size: int, what: str) -> np.ndarray:
+        """Adds `count(path)`, positions and counts, up to int64 `[size]`."""
+        return self._combined(count, _Sum(size), what)
+
+    def joined(self, find: Callable, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """All of what `find(path)` gives: classes and hashes."""
+        return tuple(self._combined(find, _Concatenate(), what))
+
+    def _combined(self, function: Callable, combine: beam.CombineFn, what: str):
+        print(f"{self.name}: {what} of {self.predictions:,} predictions", flush=True)
+        output = os.path.join(self.directory, "pass.npy")
+        # A pipeline for each pass: its result is known here, and goes into the next as
+        # it is. As side inputs, runners such as Dask's compute all before it anew.
+        with self.runner.pipeline() as pipeline:
+            _ = (
+                pipeline
+                | beam.Create(self.paths)
+                | beam.Reshuffle()
+                | beam.Map(function)
+                | beam.CombineGlobally(combine)
+                | beam.Map(_save, output)
+            )
+        with tf.io.gfile.GFile(output, "rb") as file:
+            result = np.load(file)
+        tf.io.gfile.remove(output)
+        return result
 
 
-def _steps_of(rule: Rule):
-    """How the rule's selection is found where it takes several steps."""
+def choose(shards: Shards, rule: Rule) -> Selection:
+    """The selection by `rule` among the predictions."""
+    steps = {"reference": _reference, "unchanged": _counted}
+    find = steps.get(rule.selection.selection, _ranked)
     if rule.selection.balance == "none":
-        return _counted
-    by_rule = {"reference": _reference, "unchanged": _counted}
-    return by_rule.get(rule.selection.selection, _ranked)
+        find = _counted
+    if shards.predictions <= AT_ONCE:
+        return _at_once(shards, rule, find)
+    return find(shards, rule)
 
 
-def _at_once(paths, rule: Rule) -> Selection:
-    """The same selection in one go, where all fits into memory."""
-    parts = [_eligible(path, rule) for path in paths]
+def _ranked(shards: Shards, rule: Rule) -> Selection:
+    """Rules `top_k` and `uniform`."""
+    found = RankSearch.start(rule)
+    while found.search.levels:
+        count = functools.partial(_count_ranks, rule=rule, found=found)
+        counts = shards.summed(count, found.search.counters, "confidences")
+        found = found.narrowed(counts)
+    ties = ties_of(found, rule)
+    if ties.search.wanted.any():
+        count = functools.partial(_count_hashes, rule=rule, ties=ties)
+        counts = shards.summed(count, ties.search.counters, "hashes of ties")
+        ties = ties.narrowed(counts)
+    find = functools.partial(_hash_candidates, rule=rule, ties=ties)
+    return finished(ties, rule, shards.joined(find, "last ties"))
+
+
+def _reference(shards: Shards, rule: Rule) -> Selection:
+    """The published code's rule."""
+    count = functools.partial(_count_bins, rule=rule)
+    counts = shards.summed(count, num_bins(rule), "confidences")
+    return reference_selection(counts, rule)
+
+
+def _counted(shards: Shards, rule: Rule) -> Selection:
+    """Nothing is chosen: all that pass the filter."""
+    count = functools.partial(_count_eligible, rule=rule)
+    return unbalanced(shards.summed(count, rule.num_classes, "classes"))
+
+
+def _at_once(shards: Shards, rule: Rule, steps: Callable) -> Selection:
+    """The same selection where all fits into memory."""
+    parts = [_eligible(path, rule) for path in shards.paths]
     labels, confidences, hashes = map(np.concatenate, zip(*parts, strict=True))
-    steps = _steps_of(rule)
     if steps is _counted:
         return unbalanced(np.bincount(labels, minlength=rule.num_classes))
     if steps is _reference:
         counts = np.bincount(bins_of(labels, confidences), minlength=num_bins(rule))
         return reference_selection(counts, rule)
     return ranked_selection(labels, rule.ranks(confidences), hashes, rule)
-
-
-def _ranked(pipeline, shards, rule: Rule):
-    """Rules `top_k` and `uniform`: a level counts in all shards, and narrows down."""
-    found = RankSearch.start(rule)
-    searches = [found.search]
-    while searches[-1].levels:  # Sizes do not depend on what is found.
-        empty = np.zeros(searches[-1].counters, np.int64)
-        searches.append(searches[-1].narrowed(empty))
-    state = pipeline | "Start" >> beam.Create([found])
-    for level, search in enumerate(searches[:-1]):
-        name = f"confidence {level + 1}"
-        counts = shards | f"Count {name}" >> beam.Map(
-            _count_ranks, rule, AsSingleton(state)
-        )
-        state = _narrowed(state, counts, search.counters, name)
-    ties = state | "Ties" >> beam.Map(ties_of, rule)
-    size = Search.start(np.zeros(rule.num_classes), HASH_BITS).counters
-    counts = shards | "Count hashes" >> beam.Map(_count_hashes, rule, AsSingleton(ties))
-    ties = _narrowed(ties, counts, size, "hashes")
-    last = (
-        shards
-        | "Gather" >> beam.Map(_hash_candidates, rule, AsSingleton(ties))
-        | "Join" >> beam.CombineGlobally(_Concatenate())
-    )
-    return ties | "Finish" >> beam.Map(finished, rule, AsSingleton(last))
-
-
-def _reference(pipeline, shards, rule: Rule):
-    """The published code's rule."""
-    del pipeline
-    counts = shards | beam.Map(_count_bins, rule)
-    return _summed(counts, num_bins(rule), "bins") | beam.Map(reference_selection, rule)
-
-
-def _counted(pipeline, shards, rule: Rule):
-    """Nothing is chosen: all that pass the filter."""
-    del pipeline
-    counts = shards | beam.Map(_count_eligible, rule)
-    return _summed(counts, rule.num_classes, "classes") | beam.Map(unbalanced)
 
 
 def _count_ranks(path, rule: Rule, found: RankSearch):
@@ -127,8 +141,6 @@ def _hash_candidates(path, rule: Rule, ties: Ties):
 
 
 def _tied(path, rule: Rule, ties: Ties):
-    if not ties.search.wanted.any():
-        return np.zeros(0, np.int32), np.zeros(0, np.int64)
     labels, confidences, hashes = _eligible(path, rule)
     rows = ties.tied(labels, rule.ranks(confidences))
     return labels[rows], hashes[rows]
@@ -160,23 +172,9 @@ def _eligible(path, rule: Rule, hashed: bool = True):
     return index.labels[rows], index.confidences[rows], hashes
 
 
-def _write_selection(selection: Selection, path: str) -> None:
-    files.write_json(path, selection.to_json())
-
-
-def read_selection(path: str) -> Selection:
-    return Selection.from_json(files.read_json(path))
-
-
-def _summed(counts, size: int, name: str):
-    return counts | f"Add {name}" >> beam.CombineGlobally(_Sum(size))
-
-
-def _narrowed(state, counts, size: int, name: str):
-    total = _summed(counts, size, name)
-    return state | f"Narrow {name}" >> beam.Map(
-        lambda before, counts: before.narrowed(counts), AsSingleton(total)
-    )
+def _save(array: np.ndarray, path: str) -> None:
+    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+        np.save(file, array)
 
 
 class _Sum(beam.CombineFn):
@@ -201,7 +199,7 @@ class _Sum(beam.CombineFn):
 
 
 class _Concatenate(beam.CombineFn):
-    """Joins (classes, hashes)."""
+    """Joins (classes, hashes) to int64 `[2, N]`."""
 
     def create_accumulator(self):
         return []
@@ -213,6 +211,4 @@ class _Concatenate(beam.CombineFn):
         return [arrays for accumulator in accumulators for arrays in accumulator]
 
     def extract_output(self, accumulator):
-        if not accumulator:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        return tuple(np.concatenate(part) for part in zip(*accumulator, strict=True))
+        return np.concatenate([np.stack(arrays) for arrays in accumulator], axis=1)

@@ -38,8 +38,8 @@ class Predictions:
         )
 
     def choose(self, rule, directory):
-        output, count = str(directory / "s.json"), len(self.labels)
-        return choosing.choose(self.paths, count, rule, BeamRunner(), output)
+        shards = choosing.Shards(self.paths, len(self.labels), BeamRunner(), str(directory))
+        return choosing.choose(shards, rule)
 
     def copies(self, rule, chosen):
         index = Index(None, self.labels, self.confidences, self.id_hashes)
