@@ -22,6 +22,7 @@ from noisy_student.inference import Predictor
 from noisy_student.manifest import Stage
 from noisy_student.predictions import Index, write_index
 from noisy_student.progress import Progress
+from noisy_student.teacher_calibration import calibrate_teacher
 
 BATCH_SIZE = 256
 _DRAWS_OF_SHARD = 2**15  # Batches of a shard that have noise of their own.
@@ -48,10 +49,14 @@ class LabelingOptions:
     Attributes:
         batch_size: Images a step, over all replicas.
         noise: None in the paper's method.
+        holdout: Labeled images that the teacher was not trained on: labels are p^(1/T)
+            with the T that fits these best, see `calibration`. None: as the teacher
+            says.
     """
 
     batch_size: int = BATCH_SIZE
     noise: TeacherNoise | None = None
+    holdout: RecordSet | None = None
 
 
 def label(
@@ -81,13 +86,17 @@ def label(
         "unlabeled_data": unlabeled.fingerprint(),
         "teacher_noise": noise and dataclasses.asdict(noise),
     }
+    temperature = 1.0
+    if options.holdout:
+        identity["calibration"] = _calibration(teacher, directory, strategy, options)
+        temperature = identity["calibration"]["temperature"]
     stage = Stage(directory, "label", identity)
     if stage.complete:
         return directory
     model, _ = model_files.load_model(teacher)
     input_noise = noise and _noise_of(noise, info)
     noise_seed = noise and input_noise.seed
-    predictor = Predictor(model, strategy, options.batch_size, noise_seed)
+    predictor = Predictor(model, strategy, options.batch_size, noise_seed, temperature)
     finished = [stage.finished_shard(shard) for shard in shards]
     done = sum(facts["records"] for facts in finished if facts)
     progress = Progress(name, unlabeled.num_examples, start=done)
@@ -103,6 +112,20 @@ def label(
     bad_records.print_note(summary["skipped_records"])
     stage.finish(list(shards), summary, timing)
     return directory
+
+
+def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict:
+    """The temperature and the images it was fitted on, for the stage's identity."""
+    if options.noise:
+        raise InputError(
+            "`calibrate`: expected false with `noised_teacher`; received true. The "
+            "temperature is fitted without noise and would not hold for noised labels."
+        )
+    record = calibrate_teacher(
+        teacher, options.holdout, directory, strategy, options.batch_size
+    )
+    fitted_on = {k: v for k, v in record["identity"].items() if k != "teacher_sha256"}
+    return {"temperature": record["temperature"], **fitted_on}
 
 
 def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:

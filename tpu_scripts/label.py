@@ -5,7 +5,8 @@
         --output_dir=runs/hand/generation_1/predictions
 
 With --noised_teacher, labels are made under noise, as the paper tried (table 6): the
-teacher's own, or what --augmentation and the flags beside it say.
+teacher's own, or what --augmentation and the flags beside it say. With --calibrate,
+confidences are made to be as often right as they say, measured on --validation_data.
 """
 
 import os
@@ -16,20 +17,19 @@ from data.augmentation import Augmentation
 from data.errors import InputError
 from noisy_student import config, labeling, model_files
 from noisy_student.manifest import read_manifest, training_record
-from noisy_student.preparation import prepare_set
-from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
+from tpu_scripts import (
+    augmentation_flags,
+    calibration_flags,
+    record_flags,
+    setting_flags,
+    strategy_flags,
+)
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Directory of the teacher, as training writes it.", required=True
 )
 _UNLABELED = flags.DEFINE_string(
     "unlabeled_data", None, "Unlabeled data set.", required=True
-)
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
 )
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", labeling.BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
@@ -42,26 +42,26 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where predictions go.", required=True
 )
 augmentation_flags.define()
+calibration_flags.define()
+record_flags.define()
 strategy_flags.define()
 
 
 def main():
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     info = model_files.load_info(_MODEL.value)
-    unlabeled = prepare_set(
-        _UNLABELED.value,
-        os.path.join(_OUTPUT_DIR.value, "data"),
-        class_names=info.class_names,
-        label_offset=_LABEL_OFFSET.value,
-        skip_bad_records=_SKIP_BAD_RECORDS.value,
-        labeled=False,
+    noise = _noise(info)
+    holdout = calibration_flags.holdout(_OUTPUT_DIR.value, info.class_names)
+    directory = os.path.join(_OUTPUT_DIR.value, "data")
+    unlabeled = record_flags.prepare(
+        _UNLABELED.value, directory, info.class_names, labeled=False
     )
     labeling.label(
         _MODEL.value,
         unlabeled,
         _OUTPUT_DIR.value,
         strategy,
-        labeling.LabelingOptions(_BATCH_SIZE.value, _noise(info)),
+        labeling.LabelingOptions(_BATCH_SIZE.value, noise, holdout),
     )
     results = read_manifest(_OUTPUT_DIR.value)["results"]
     print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")
