@@ -20,6 +20,7 @@ from data.records import RecordSet
 from noisy_student import model_files
 from noisy_student.inference import Predictor
 from noisy_student.manifest import Stage
+from noisy_student.parents import Parent, parent_records
 from noisy_student.predictions import Index, write_index
 from noisy_student.progress import Progress
 from noisy_student.teacher_calibration import calibrate_teacher
@@ -90,7 +91,8 @@ def label(
     if options.holdout:
         identity["calibration"] = _calibration(teacher, directory, strategy, options)
         temperature = identity["calibration"]["temperature"]
-    stage = Stage(directory, "label", identity)
+    parents = _parents(teacher, unlabeled, options.holdout, identity)
+    stage = Stage(directory, "label", identity, parents)
     if stage.complete:
         return directory
     model, _ = model_files.load_model(teacher)
@@ -112,6 +114,18 @@ def label(
     bad_records.print_note(summary["skipped_records"])
     stage.finish(list(shards), summary, timing)
     return directory
+
+
+def _parents(teacher, unlabeled, holdout, identity: dict) -> dict[str, Parent]:
+    """Where what `identity` names lies."""
+    found = {
+        "teacher": Parent(teacher, identity["teacher_sha256"]),
+        "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
+    }
+    if holdout:
+        fingerprint = identity["calibration"]["validation_data"]
+        found["validation_data"] = parent_records(holdout, fingerprint)
+    return found
 
 
 def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict:
