@@ -140,7 +140,8 @@ def _check_holdout(labels: np.ndarray) -> None:
 def _check_inside(temperature: float, probabilities, labels) -> None:
     """Refuses a temperature at a bound, where the likelihood has no minimum."""
     accuracy = float((probabilities.argmax(-1) == labels).mean())
-    if temperature < LOWEST * 1.001:
+    # With all of them right the likelihood grows until float64 ends, above the bound.
+    if accuracy == 1 or temperature < LOWEST * 1.001:
         raise InputError(
             f"`calibrate`: expected a temperature above {LOWEST} to fit the validation "
             "data best; none does: the likelihood still grows there. The teacher is right "
