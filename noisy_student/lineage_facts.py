@@ -45,21 +45,23 @@ def text_of(facts: dict) -> str:
     if not facts.get("found", True):
         digest = f" {facts['digest'][:_DIGITS]}" if "digest" in facts else ""
         return f"{facts['stage']}{digest}: not found; the chain ends here"
+    data = facts.get("data", {})
     rows = [
         ("weights", _short(facts.get("weights_sha256"))),
         ("architecture", _architecture(facts)),
-        ("training", _listed(facts, "steps", "seed", "recipe")),
-        *((f"{n.replace('_', '-')} data", _set(v)) for n, v in _sets(facts).items()),
+        ("training", _training(facts)),
+        *((f"{n.replace('_', '-')} data", _set(v)) for n, v in data.items()),
         ("started from", _short(facts.get("initial_weights"))),
         ("online teacher", _short(facts.get("online_teacher"))),
         ("teacher", _short(facts.get("teacher_sha256"))),
         ("images", _set(facts) if "images" in facts else None),
+        ("seed", str(facts["seed"]) if facts["stage"] == "prepare" else None),
         ("mean confidence", _number(facts.get("mean_confidence"))),
         ("temperature", _number(facts.get("temperature"))),
         ("settings", _settings(facts)),
         ("kept", _kept(facts)),
-        ("right", _percent(facts.get("accuracy"))),
-        *((f"{name} accuracy", _metric(v)) for name, v in _metrics(facts).items()),
+        ("right among them", _percent(facts.get("accuracy"))),
+        *((f"{name} accuracy", _metric(v)) for name, v in facts.get("metrics", {}).items()),
         ("code version", facts.get("code_version")),
         ("created", facts.get("created")),
     ]
@@ -148,6 +150,13 @@ def _architecture(facts: dict) -> str | None:
     )
 
 
+def _training(facts: dict) -> str | None:
+    if facts["stage"] != "train" or "steps" not in facts:
+        return None
+    recipe = f", recipe {facts['recipe']}" if "recipe" in facts else ""
+    return f"{facts['steps']:,} steps, seed {facts['seed']}{recipe}"
+
+
 def _set(facts: dict) -> str:
     """`20 of digits:pool, fingerprint 0123456789abcdef`."""
     source = f" of {facts['dataset']}" if facts.get("dataset") else ""
@@ -169,19 +178,7 @@ def _settings(facts: dict) -> str | None:
     """Of labels and their balancing; a training has too many for a line."""
     if facts["stage"] == "train" or "settings" not in facts:
         return None
-    return _listed(facts["settings"], *facts["settings"])
-
-
-def _listed(facts: dict, *names: str) -> str:
-    return ", ".join(f"{name} {facts[name]}" for name in names if name in facts)
-
-
-def _sets(facts: dict) -> dict:
-    return facts.get("data", {})
-
-
-def _metrics(facts: dict) -> dict:
-    return facts.get("metrics", {})
+    return ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
 
 
 def _metric(values: dict) -> str:
