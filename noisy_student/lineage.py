@@ -141,7 +141,7 @@ class _Walk:
         self.lineage.mismatches += verification.of_calibration(labeling)
         identity = labeling["identity"]
         for role, fingerprint in (
-            ("unlabeled_data", identity["unlabeled_data"]),
+            ("unlabeled_data", identity.get("unlabeled_data")),
             ("validation_data", identity.get("calibration", {}).get("validation_data")),
         ):
             if fingerprint:

@@ -12,6 +12,7 @@ _NOT_SETTINGS = (
     "unlabeled_data",
     "predictions",
     "calibration",
+    "imported_sha256",
 )
 _TITLES = {
     "export": "export",
@@ -54,6 +55,7 @@ def text_of(facts: dict) -> str:
         ("started from", _short(facts.get("initial_weights"))),
         ("online teacher", _short(facts.get("online_teacher"))),
         ("teacher", _short(facts.get("teacher_sha256"))),
+        ("imported from", _imported(facts.get("imported_sha256"))),
         ("images", _set(facts) if "images" in facts else None),
         ("seed", str(facts["seed"]) if facts["stage"] == "prepare" else None),
         ("mean confidence", _number(facts.get("mean_confidence"))),
@@ -108,6 +110,7 @@ def _labeling(manifest: dict) -> dict:
     identity, results = manifest["identity"], manifest["results"]
     return {
         "teacher_sha256": identity.get("teacher_sha256"),
+        "imported_sha256": identity.get("imported_sha256"),
         "images": results.get("images"),
         "fingerprint": identity.get("unlabeled_data"),
         "mean_confidence": results.get("mean_confidence"),
@@ -183,6 +186,11 @@ def _settings(facts: dict) -> str | None:
 
 def _metric(values: dict) -> str:
     return f"{_percent(values['top_1'])} of {values['images']:,} images"
+
+
+def _imported(digests: dict[str, str] | None) -> str | None:
+    """Files of predictions made elsewhere, each with its digest."""
+    return digests and ", ".join(f"{n} {_short(d)}" for n, d in digests.items())
 
 
 def _short(digest: str | None) -> str | None:

@@ -59,8 +59,11 @@ def calibrate_teacher(
         )
     make_directory(directory)
     probabilities, labels = _predictions(teacher, holdout, strategy, batch_size)
-    record = {"identity": identity, **fitted(probabilities, labels)}
-    files.write_json(os.path.join(directory, CALIBRATION), record)
+    # Another worker may have been first, on a device that rounds otherwise.
+    record = read_calibration(directory)
+    if record is None:
+        record = {"identity": identity, **fitted(probabilities, labels)}
+        files.write_json(os.path.join(directory, CALIBRATION), record)
     short = summary_of(record)
     print(
         f"calibration: temperature {short['temperature']:.3f}; expected calibration error "

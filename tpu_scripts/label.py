@@ -61,7 +61,7 @@ def main():
         unlabeled,
         _OUTPUT_DIR.value,
         strategy,
-        labeling.LabelingOptions(_BATCH_SIZE.value, noise, holdout),
+        labeling.LabelingOptions(_BATCH_SIZE.value, noise, holdout=holdout),
     )
     results = read_manifest(_OUTPUT_DIR.value)["results"]
     print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")

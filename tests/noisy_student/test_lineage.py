@@ -276,6 +276,18 @@ def test_temperature_that_is_not_that_of_the_labels_is_refused(tmp_path):
     assert str(mismatch) == f"{path}: temperature: expected 1.5; found 2.5"
 
 
+def test_imported_predictions_end_the_chain(run, weights_as_on_record):
+    path = f"{run}/generation_1/predictions/manifest.json"
+    identity = files.read_json(path)["identity"]
+    del identity["teacher_sha256"]
+    identity["imported_sha256"] = {"x.parquet": "0123456789abcdef"}
+    edit(path, "identity", value=identity)
+    found = trace_student(run)
+    assert [step["stage"] for step in found.steps][2:] == ["label", "prepare", "prepare"]
+    assert "imported from       x.parquet 0123456789ab\n" in text_of(found.steps[2])
+    assert found.mismatches == []
+
+
 def test_last_student_of_an_unfinished_run(run):
     os.remove(f"{run}/summary.json")
     assert lineage.last_student(run) == f"{run}/generation_1/student"
