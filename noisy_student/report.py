@@ -196,7 +196,8 @@ def _draw_bins(plot, bins: list[dict]) -> None:
     )
     heights = [row["accuracy"] or 0.0 for row in bins]
     plot.bar(edges[:-1], heights, edges[1], align="edge", color="#9ecae1", ec="white")
-    plot.scatter(confidences, accuracies, 300 * counts / counts.sum() + 6, color="#1f77b4")
+    areas = 300 * counts / counts.sum() + 6
+    plot.scatter(confidences, accuracies, areas, "#1f77b4", zorder=3, clip_on=False)
     plot.plot([0, 1], [0, 1], color="k", ls=":")
     plot.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     plot.set(xlabel="confidence", ylabel="accuracy")
