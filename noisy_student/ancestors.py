@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from data import files
 from data.records import RecordSet
-from noisy_student import model_files
+from noisy_student import best_model, model_files
 from noisy_student.manifest import MANIFEST
 from noisy_student.parents import resolved
 
@@ -70,10 +70,12 @@ def balanced(training: dict) -> Ancestor | None:
     wanted = training["identity"].get("pseudo_labeled_data")
     if not wanted or training["identity"].get("online_teacher"):
         return None
+    role = "pseudo_labeled_data"
+    digests = _fingerprints(training, role, wanted)
     return _find(
-        _recorded(training, "pseudo_labeled_data"),
+        _recorded(training, role),
         stages(above(training["directory"]), "balance"),
-        lambda found: found["stage"] == "balance" and fingerprint_of(found) == wanted,
+        lambda found: found["stage"] == "balance" and fingerprint_of(found) in digests,
     )
 
 
@@ -119,14 +121,11 @@ def model(child: dict, role: str, weights_sha256: str) -> Ancestor | None:
 
 def prepared(child: dict, role: str, fingerprint: str) -> Ancestor | None:
     """The prepared set, with a manifest of its own, that a stage read as `role`."""
-    skipped = child["results"].get("skipped_records", {}).get("count")
     found = _recorded(child, role)
     if found.get("stage") != "prepare":
         return None
-    if fingerprint_of(found) == fingerprint:
-        return Ancestor(found, True)
-    # Which records were skipped is part of the fingerprint, and not on record.
-    return None if skipped else Ancestor(found, False)
+    digests = _fingerprints(child, role, fingerprint)
+    return Ancestor(found, fingerprint_of(found) in digests)
 
 
 def model_record(directory: str) -> dict:
@@ -143,8 +142,13 @@ def model_record(directory: str) -> dict:
         "complete": True,
         "identity": {},
         "shards": {},
-        "results": {"weights_sha256": info.weights_sha256},
+        "results": {"weights_sha256": info.weights_sha256, **_best(directory)},
     }
+
+
+def training_of_best(record: dict) -> dict:
+    """The manifest of the training that kept this model as its best; or empty."""
+    return manifest_of(above(record["directory"])) if "best" in record["results"] else {}
 
 
 def stages(parent: str, stage: str) -> list[dict]:
@@ -161,6 +165,26 @@ def name_of(model: str) -> str:
 
 def above(directory: str) -> str:
     return os.path.dirname(directory.rstrip("/"))
+
+
+def _best(directory: str) -> dict:
+    """`best`, its step and accuracy, if the training around keeps it as that."""
+    path = os.path.join(directory, best_model.RECORD)
+    if not tf.io.gfile.exists(path):
+        return {}
+    kept = manifest_of(above(directory)).get("results", {}).get("best")
+    return {"best": kept} if kept == files.read_json(path) else {}
+
+
+def _fingerprints(child: dict, role: str, fingerprint: str) -> set[str]:
+    """Those that the shards of an input may have.
+
+    Where records were skipped, which ones is part of the fingerprint in the identity;
+    the parent has that of the whole files.
+    """
+    skipped = child["results"].get("skipped_records", {}).get("count")
+    parent = child.get("parents", {}).get(role)
+    return {fingerprint, parent["digest"]} if skipped and parent else {fingerprint}
 
 
 def _recorded(child: dict, role: str, read: Callable = manifest_of) -> dict:

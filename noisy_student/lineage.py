@@ -54,7 +54,9 @@ def trace(model: str, verify_files: bool = False) -> Lineage:
     walk = _Walk(verify_files)
     walk.model(record)
     walk.data_sets()
-    return walk.lineage
+    # A set that several models learned from is compared once for each.
+    different = list(dict.fromkeys(walk.lineage.mismatches))
+    return Lineage(walk.lineage.steps, different)
 
 
 def last_student(work_dir: str) -> str:
@@ -107,6 +109,8 @@ class _Walk:
         identity = manifest["identity"]
         if manifest["stage"] == "export":
             self._follow_model(manifest, "model", identity["weights_sha256"])
+        if training := ancestors.training_of_best(manifest):
+            self.model(training)
         if manifest["stage"] != "train":
             return
         self._pseudo_labels(manifest)
@@ -155,7 +159,8 @@ class _Walk:
             self._add_lost("model", weights)
         elif found.matches:
             self.model(found.manifest)
-        elif self._add(found.manifest):
+        else:
+            self._add(found.manifest)
             self.lineage.mismatches += verification.of_weights(found, role, child, weights)
 
     def _follow_data(self, child: dict, role: str, fingerprint: str) -> None:

@@ -16,7 +16,7 @@ _NOT_SETTINGS = (
 )
 _TITLES = {
     "export": "export",
-    "model": "a model without a record of its training",
+    "model": "a model without a record of its own",
     "balance": "selected and balanced pseudo-labels",
     "label": "labels of a teacher",
     "prepare": "images",
@@ -31,7 +31,8 @@ def facts_of(manifest: dict) -> dict:
         or `prepare`; `directory`; `code_version` and `created`.
         Of models `weights_sha256`, `architecture`, `parameters`, `image_size`; of
         trainings `role`, `generation`, `recipe`, `settings`, `seed`, `steps`, `data`
-        (by set `images`, `dataset`, `fingerprint`), `initial_weights`, `metrics`.
+        (by set `images`, `dataset`, `fingerprint`), `initial_weights`, `metrics`; of
+        the best model of a training `best`: its step and validation accuracy.
         Of the others `fingerprint` of their images, `settings`, and the results.
     """
     of_stage = {"balance": _balancing, "label": _labeling, "prepare": _preparation}
@@ -51,6 +52,7 @@ def text_of(facts: dict) -> str:
         ("weights", _short(facts.get("weights_sha256"))),
         ("architecture", _architecture(facts)),
         ("training", _training(facts)),
+        ("best", _best(facts.get("best"))),
         *((f"{n.replace('_', '-')} data", _set(v)) for n, v in data.items()),
         ("started from", _short(facts.get("initial_weights"))),
         ("online teacher", _short(facts.get("online_teacher"))),
@@ -84,7 +86,8 @@ def _model(manifest: dict) -> dict:
             "metrics": provenance.metrics(directory, info),
         }
     if manifest["stage"] != "train" or not manifest["complete"]:
-        return facts
+        best = manifest["results"].get("best") if manifest["stage"] == "model" else None
+        return {**facts, "best": best}
     record = provenance.training_facts(directory, manifest)
     labeled = record.pop("data")["labeled"]
     record["data"] = {"labeled": {**labeled, "fingerprint": identity["labeled_data"]}}
@@ -158,6 +161,13 @@ def _training(facts: dict) -> str | None:
         return None
     recipe = f", recipe {facts['recipe']}" if "recipe" in facts else ""
     return f"{facts['steps']:,} steps, seed {facts['seed']}{recipe}"
+
+
+def _best(record: dict | None) -> str | None:
+    if not record:
+        return None
+    top_1 = _percent(record["validation_top_1"])
+    return f"of the next training, at step {record['step']:,}: validation accuracy {top_1}"
 
 
 def _set(facts: dict) -> str:

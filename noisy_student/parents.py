@@ -15,8 +15,8 @@ class Parent:
 
     Attributes:
         directory: Where it lies.
-        digest: Tells its content: of a model `weights_sha256`, of records
-            `RecordSet.fingerprint()`, of predictions `manifest.shards_digest`.
+        digest: Tells its content: of a model `weights_sha256`, of records their
+            fingerprint, skipped ones included, of predictions `manifest.shards_digest`.
     """
 
     directory: str
@@ -38,6 +38,8 @@ def parent_records(examples: RecordSet, fingerprint: str | None = None) -> Paren
         examples: The records; of several directories the first is named.
         fingerprint: Theirs, where it was computed before.
     """
+    if examples.skipped:  # Which ones is on no record: nobody could compute it again.
+        fingerprint = dataclasses.replace(examples, skipped=()).fingerprint()
     directory = os.path.dirname(examples.files[0])
     return Parent(directory, fingerprint or examples.fingerprint())
 

@@ -109,7 +109,7 @@ def of_digests(found: Ancestor, wanted: dict[str, str]) -> list[Mismatch]:
 def of_same_images(labeling: dict, balancing: dict) -> list[Mismatch]:
     path = os.path.join(balancing["directory"], MANIFEST)
     key = "unlabeled_data"
-    labeled, balanced = (each["identity"][key] for each in (labeling, balancing))
+    labeled, balanced = (each["identity"].get(key) for each in (labeling, balancing))
     return _compared(path, f"{key} (fingerprint) as labeled", labeled, balanced)
 
 

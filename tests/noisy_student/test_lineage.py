@@ -105,6 +105,39 @@ def test_export_leads_to_the_model_it_is_of(run, weights_as_on_record):
     assert found.mismatches == []
 
 
+def test_best_model_leads_to_the_training_that_kept_it(run, weights_as_on_record):
+    student, record = f"{run}/generation_1/student", {"step": 7, "validation_top_1": 0.5}
+    os.mkdir(f"{student}/best")
+    for name in ("model.keras", "model.json"):
+        shutil.copy(f"{run}/generation_1/control/{name}", f"{student}/best")
+    assert len(lineage.trace(f"{student}/best").steps) == 1
+    files.write_json(f"{student}/best/validation.json", record)
+    edit(f"{student}/manifest.json", "results", "best", value=record)
+    found = lineage.trace(f"{student}/best")
+    assert places(found, run) == [("model", "generation_1/student/best"), *CHAIN]
+    assert "at step 7: validation accuracy 50.0 %" in text_of(found.steps[0])
+    assert found.mismatches == []
+
+
+def test_records_skipped_in_reading_are_no_mismatch(run, weights_as_on_record):
+    path = f"{run}/generation_1/student/manifest.json"
+    fingerprint = files.read_json(path)["identity"]["pseudo_labeled_data"]
+    edit(path, "identity", "pseudo_labeled_data", value="with what was skipped")
+    assert len(trace_student(run).mismatches) == 1
+    edit(path, "results", "skipped_records", value={"count": 1, "first": ["x"]})
+    parent = files.read_json(path)["parents"]["pseudo_labeled_data"]
+    assert parent == {"directory": "../balanced", "digest": fingerprint}
+    assert trace_student(run).mismatches == []
+    assert places(trace_student(run), run) == CHAIN
+
+
+def test_a_set_that_two_models_learned_from_is_compared_once(run, weights_as_on_record):
+    with open(_first_shard(run, "data/labeled"), "r+b") as file:
+        file.write(b"changed")
+    (mismatch,) = trace_student(run).mismatches
+    assert mismatch.file == f"{run}/data/labeled"
+
+
 def test_teacher_that_is_gone_ends_the_chain_without_a_mismatch(run, weights_as_on_record):
     weights = model_files.load_info(f"{run}/generation_0/teacher").weights_sha256
     shutil.rmtree(f"{run}/generation_0")

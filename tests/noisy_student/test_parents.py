@@ -1,11 +1,13 @@
 """Directories of one run are stored so that it can be moved, others as they are."""
 
+import dataclasses
 import os
 
 import pytest
 
+from data import records
 from noisy_student.manifest import Stage, read_manifest
-from noisy_student.parents import Parent, relative, resolved
+from noisy_student.parents import Parent, parent_records, relative, resolved
 
 PREDICTIONS = "/runs/a/generation_1/predictions"
 
@@ -25,6 +27,17 @@ PREDICTIONS = "/runs/a/generation_1/predictions"
 def test_paths_within_a_run_are_relative_and_found_again(directory, near, stored):
     assert relative(directory, near) == stored
     assert resolved(stored, near) == directory
+
+
+def test_skipped_records_do_not_change_the_digest(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    records.write_shard(path, [{"image/id": b"a"}, {"image/id": b"b"}])
+    whole = records.RecordSet((path,), (2,), ())
+    bad = records.BadRecord(path, 0, "a", "", "")
+    part = dataclasses.replace(whole, examples_per_file=(1,), skipped=(bad,))
+    assert part.fingerprint() != whole.fingerprint()
+    found = parent_records(part, part.fingerprint())
+    assert found == Parent(str(tmp_path), whole.fingerprint())
 
 
 def test_relative_arguments_are_found_from_another_working_directory(tmp_path, monkeypatch):
