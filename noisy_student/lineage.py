@@ -116,6 +116,8 @@ class _Walk:
         self._pseudo_labels(manifest)
         if teacher := identity.get("online_teacher"):
             self._follow_model(manifest, "online_teacher", teacher)
+            images = identity["pseudo_labeled_data"]  # Unlabeled ones.
+            self._follow_data(manifest, "pseudo_labeled_data", images)
         if start := identity.get("initial_weights"):
             self._follow_model(manifest, "initial_weights", start["weights_sha256"])
         self._follow_data(manifest, "labeled_data", identity["labeled_data"])

@@ -10,7 +10,8 @@ from data import files
 from data.errors import InputError
 from noisy_student import lineage, model_files, verification
 from noisy_student.lineage_facts import text_of
-from noisy_student.manifest import read_manifest
+from noisy_student.manifest import read_manifest, shards_digest
+from noisy_student.parents import Parent
 
 CHAIN = [
     ("train", "generation_1/student"),
@@ -105,6 +106,23 @@ def test_export_leads_to_the_model_it_is_of(run, weights_as_on_record):
     assert found.mismatches == []
 
 
+def test_labels_that_lie_elsewhere_are_found_where_the_manifest_says(
+    run, weights_as_on_record
+):
+    labels, balanced = f"{run}/elsewhere/labels", f"{run}/generation_1/balanced"
+    shutil.move(f"{run}/generation_1/predictions", labels)
+    assert [step["stage"] for step in trace_student(run).steps] == [
+        *("train", "balance", "label", "prepare")
+    ]
+    parent = Parent(labels, shards_digest(read_manifest(labels)))
+    stored = parent.stored(balanced)
+    assert stored["directory"] == "../../elsewhere/labels"
+    edit(f"{balanced}/manifest.json", "parents", "predictions", value=stored)
+    found = trace_student(run)
+    assert places(found, run)[2:4] == [("label", "elsewhere/labels"), CHAIN[3]]
+    assert found.mismatches == []
+
+
 def test_best_model_leads_to_the_training_that_kept_it(run, weights_as_on_record):
     student, record = f"{run}/generation_1/student", {"step": 7, "validation_top_1": 0.5}
     os.mkdir(f"{student}/best")
@@ -156,7 +174,7 @@ def test_online_and_initial_teachers_are_followed(run, weights_as_on_record):
     edit(path, "identity", "initial_weights", value=start)
     found = trace_student(run)
     directories = [step.get("directory", "")[len(run) + 1 :] for step in found.steps]
-    assert directories == ["generation_1/student", "generation_0/teacher", "", CHAIN[-1][1]]
+    assert directories[:3] == ["generation_1/student", "generation_0/teacher", ""]
     assert found.steps[2]["digest"] == "of another model"
     assert "unlabeled" in found.steps[0]["data"]
 
