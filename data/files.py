@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 
 import tensorflow as tf
 
@@ -28,7 +29,7 @@ def atomic_path(path: str):
     # Keeps the file type at the end, `.weights.h5` too: Keras looks at it.
     directory, name = os.path.split(path)
     stem, dot, extension = name.partition(".")
-    temporary = f"{stem}{TEMPORARY_SUFFIX}-{os.getpid()}{dot}{extension}"
+    temporary = f"{stem}{TEMPORARY_SUFFIX}-{unique_name()}{dot}{extension}"
     temporary = os.path.join(directory, temporary)
     try:
         yield temporary
@@ -37,6 +38,11 @@ def atomic_path(path: str):
         if tf.io.gfile.exists(temporary):
             tf.io.gfile.remove(temporary)
         raise
+
+
+def unique_name() -> str:
+    """Another one in every process: on a shared disk two of them can have one number."""
+    return secrets.token_hex(6)
 
 
 def write_json(path: str, value) -> None:

@@ -21,15 +21,17 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import bad_records, records, shuffling
+from data import bad_records, images, records, shuffling
 from data.errors import InputError
 from data.records import BadRecord, RecordSet
 
 SHUFFLE_BUFFER = 16384  # Records, as in the published code.
 SHUFFLE_BYTES = 2**29  # About; four times as much is in memory for moments.
+_BATCHES_AHEAD = 2  # Of large images two are much; what is written waits for none.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,10 +198,12 @@ def evaluation_batches(
     num_classes: int | None = None,
     skipped: Sequence[BadRecord] = (),
     noise: InputNoise | None = None,
+    by_file: bool = False,
 ) -> tf.data.Dataset:
     """Every record of the files once, in order, without noise if none is given.
 
-    The last batch may be smaller.
+    The last batch may be smaller; `by_file`, the last one of each file has blank
+    examples at its end, always some, so that it shows where the file ends.
 
     Args:
         paths: The files.
@@ -210,6 +214,8 @@ def evaluation_batches(
         num_classes: Where labels count: every record has one, below this number.
         skipped: Records to pass over.
         noise: On the images, which are uint8 then.
+        by_file: No batch holds examples of two files; batches also have `path` and
+            `position` in it, which is -1 for blank examples.
     """
 
     def image(encoded, identity):
@@ -232,16 +238,24 @@ def evaluation_batches(
         if num_classes is not None:
             label = _checked_label(label, num_classes)
         identity = _record_id(features[records.ID], path, position)
+        place = {"path": path, "position": position} if by_file else {}
         return {
             "image": image(features[records.IMAGE], identity),
             "label": tf.cast(label, tf.int32),
             "id": identity,
+            **place,
         }
 
     read = functools.partial(_numbered_records, skipped=skipped)
+    if by_file:
+        read = functools.partial(_filled_records, batch_size=batch_size, skipped=skipped)
     dataset = tf.data.Dataset.from_tensor_slices(list(paths)).flat_map(read)
+    if by_file:
+        dataset = dataset.prefetch(batch_size)  # The next file is opened in good time.
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).prefetch(
+        _BATCHES_AHEAD if by_file else tf.data.AUTOTUNE
+    )
 
 
 def explained_evaluation(examples: RecordSet, kind: str, paths=None):
@@ -366,6 +380,19 @@ def _numbered_records(path, skipped: Sequence[BadRecord] = ()) -> tf.data.Datase
     dataset = dataset.take(end).enumerate()
     dataset = dataset.filter(lambda position, _: tf.reduce_all(position != gone))
     return dataset.map(lambda position, record: (path, position, record))
+
+
+def _filled_records(path, batch_size: int, skipped) -> tf.data.Dataset:
+    """`_numbered_records`, then blank ones up to a whole batch: one at least.
+
+    One stream over all files then has its batches' ends where files end, and decodes
+    the next file's records while the last batch of this one is used.
+    """
+    pixel = images.encode_png(np.zeros((1, 1, 3), np.uint8))
+    blank = records.serialize({records.IMAGE: pixel})
+    blanks = tf.data.Dataset.from_tensors((path, tf.constant(-1, tf.int64), blank))
+    dataset = _numbered_records(path, skipped).concatenate(blanks.repeat(batch_size))
+    return dataset.batch(batch_size, drop_remainder=True).unbatch()
 
 
 def _copies(path, position, serialized) -> tf.data.Dataset:

@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
@@ -144,19 +145,37 @@ def image_example(record: Record) -> dict:
     return features
 
 
-def write_shard(path: str, examples: Iterable[dict]) -> int:
-    """Writes feature dicts as one shard, atomically; returns their number."""
+def write_shard(path: str, examples: Iterable[dict | tf.train.Example]) -> int:
+    """Writes examples, or dicts of features, as one shard; returns their number.
+
+    Atomically: the file is whole, or not there.
+    """
     count = 0
     with files.atomic_path(path) as temporary, tf.io.TFRecordWriter(temporary) as writer:
         for features in examples:
-            writer.write(_serialize(features))
+            writer.write(serialize(features))
             count += 1
     return count
 
 
+def serialize(features: dict | tf.train.Example) -> bytes:
+    """A serialized `tf.train.Example`.
+
+    Args:
+        features: By name: bytes; an int; a float; or floats, a list or an array `[N]`.
+    """
+    if isinstance(features, tf.train.Example):
+        return features.SerializeToString(deterministic=True)
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={key: _feature(value) for key, value in features.items()}
+        )
+    ).SerializeToString(deterministic=True)  # Else features come in any order.
+
+
 def record_bytes(features: dict) -> int:
     """What an example takes in a file."""
-    return len(_serialize(features)) + _FRAME_BYTES
+    return len(serialize(features)) + _FRAME_BYTES
 
 
 def read_shard(path: str) -> Iterator[tf.train.Example]:
@@ -240,19 +259,15 @@ def _unreadable(path: str, count: int, reason: str) -> InputError:
     )
 
 
-def _serialize(features: dict) -> bytes:
-    return tf.train.Example(
-        features=tf.train.Features(
-            feature={key: _feature(value) for key, value in features.items()}
-        )
-    ).SerializeToString(deterministic=True)  # Else features come in any order.
-
-
 def _feature(value) -> tf.train.Feature:
     if isinstance(value, bytes):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
     if isinstance(value, int):
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-    if isinstance(value, float):
-        value = [value]
-    return tf.train.Feature(float_list=tf.train.FloatList(value=value))
+    floats = np.asarray([value] if isinstance(value, float) else value, "<f4")
+    if floats.ndim != 1:
+        raise TypeError(f"Expected bytes, an int, a float or a list; received {value!r}.")
+    # Both lists are one field of a length and bytes. Value by value, a thousand floats
+    # would take 0.3 ms.
+    packed = tf.train.BytesList(value=[floats.tobytes()]).SerializeToString()
+    return tf.train.Feature(float_list=tf.train.FloatList.FromString(packed))

@@ -8,18 +8,18 @@ import io
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from data import augmentation as aug
 from data import images, randaugment, sources
 from data.augmentation import Augmentation
 from data.errors import InputError
+from noisy_student import pictures
 
 DRAWS = 4  # Rows of the whole noise.
 SMALL, PHOTO = 64, 224  # Largest side that is shown whole; side for others.
 _CELL, _LARGEST_CELL = 224, 320  # Pixels.
 _GAP, _MARGIN, _TITLE, _FONT = 4, 24, 96, 26  # Pixels.
-_PAPER = "#e6ebf2"  # Neither white nor the grey of empty pixels.
 
 
 def read_images(dataset: str, count: int, seed: int) -> list[bytes]:
@@ -109,7 +109,7 @@ def write_sheet(rows: dict[str, np.ndarray], title: str, path: str) -> None:
     blocks = [_block({name: rows[name] for name in half}) for half in halves]
     width = sum(block.width for block in blocks) + 3 * _MARGIN
     height = max(block.height for block in blocks) + _TITLE + _MARGIN
-    canvas = Image.new("RGB", (width, height), _PAPER)
+    canvas = Image.new("RGB", (width, height), pictures.PAPER)
     ImageDraw.Draw(canvas).text((_MARGIN, _MARGIN // 2), title, "black", _font())
     left = _MARGIN
     for block in blocks:
@@ -143,13 +143,14 @@ def _block(rows: dict[str, np.ndarray]) -> Image.Image:
     cell = size * max(_CELL // size, 1) if size <= _LARGEST_CELL else _LARGEST_CELL
     labels = max(int(_font().getlength(name)) for name in rows) + 4 * _GAP
     step = cell + _GAP
-    block = Image.new("RGB", (labels + count * step, len(rows) * step + _MARGIN), _PAPER)
+    shape = (labels + count * step, len(rows) * step + _MARGIN)
+    block = Image.new("RGB", shape, pictures.PAPER)
     draw, top = ImageDraw.Draw(block), 0
     for name, pixels in rows.items():
         position = (labels - 2 * _GAP, top + cell // 2)
         draw.text(position, name, "black", _font(), "rm")
         for column, image in enumerate(pixels):
-            block.paste(_resized(image, cell), (labels + column * step, top))
+            block.paste(pictures.fitted(image, cell), (labels + column * step, top))
         top += step
         if name in ("original", _last_operation(rows)):
             top += _MARGIN // 2
@@ -160,11 +161,5 @@ def _last_operation(rows) -> str:
     return [name for name in rows if name in randaugment.OPS][-1]
 
 
-def _resized(pixels: np.ndarray, side: int) -> Image.Image:
-    shrinks = side < len(pixels)
-    method = Image.Resampling.LANCZOS if shrinks else Image.Resampling.NEAREST
-    return Image.fromarray(pixels).resize((side, side), method)
-
-
 def _font():
-    return ImageFont.load_default(_FONT)
+    return pictures.font(_FONT)

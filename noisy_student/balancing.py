@@ -3,8 +3,9 @@
 Images below `min_confidence` are dropped; of the others every class that has any
 gets exactly `images_per_class` examples, by the rule in `selection.py`.
 
-Two Apache Beam passes over shards: the first combines per class the ranking of
-its images; the second joins images with predictions by id and writes.
+Apache Beam over shards: what is kept is found in the index alone (`choosing.py`);
+then images are joined with predictions by id, and written
+(`pseudo_labeled_shards.py`).
 """
 
 import dataclasses
@@ -12,19 +13,41 @@ import os
 
 import apache_beam as beam
 import numpy as np
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from data import files, records
 from data.bad_records import without_bad
 from data.errors import InputError
 from data.records import RecordSet
+from noisy_student import checking, choosing
+from noisy_student.beam_runner import BeamRunner
 from noisy_student.config import SelectionConfig
+from noisy_student.deduplication import (
+    check_made_for,
+    duplicate_hashes,
+    duplicates_digest,
+)
 from noisy_student.labeling import shards_by_name
 from noisy_student.manifest import Stage, read_manifest
-from noisy_student.predictions import read_index
-from noisy_student.selection import ClassSelection, RankImages, copies_of, id_hashes
+from noisy_student.pseudo_labeled_shards import ShardWriter
+from noisy_student.selection import Rule, Selection
 
 SELECTION = "selection.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class BalancingOptions:
+    """How it is done, beside what is chosen.
+
+    Attributes:
+        runner: Where Beam runs.
+        physical_copies: Write a record as often as it occurs, without `copies`, for
+            readers such as the published code's.
+        duplicates: Directory that `deduplication.find_duplicates` wrote: images to
+            leave out. Empty: none.
+    """
+
+    runner: BeamRunner = BeamRunner()
+    physical_copies: bool = False
+    duplicates: str = ""
 
 
 def balance(
@@ -33,7 +56,7 @@ def balance(
     directory: str,
     selection: SelectionConfig,
     seed: int,
-    runner=None,
+    options: BalancingOptions = BalancingOptions(),
     name: str = "balancing",
 ) -> RecordSet:
     """Writes the pseudo-labeled shards and returns their set.
@@ -42,51 +65,72 @@ def balance(
         unlabeled: The images.
         predictions: Directory that `labeling.label` wrote for these images.
         directory: Where the shards go, one for each unlabeled shard.
-        selection: Threshold and images per class.
-        seed: Of the hash that breaks ties and places extra copies.
-        runner: A Beam runner; None runs in this process.
-        name: For the progress line.
+        selection: Thresholds and numbers.
+        seed: Of the hash that breaks ties, places extra copies and draws lots.
+        options: How it is done.
+        name: For the lines of progress.
 
     Raises:
-        InputError: The predictions are of other images, or none is confident
-            enough.
+        InputError: The predictions are of other images, are damaged, or none is
+            confident enough.
     """
     labeled = read_manifest(predictions)
     _check_same_images(unlabeled, predictions, labeled["identity"])
-    class_names = tuple(labeled["identity"]["class_names"])
-    shards = shards_by_name(unlabeled)
-    per_class = selection.images_per_class or -(-unlabeled.num_examples // len(class_names))
+    rule = _rule(unlabeled, labeled["identity"], selection, seed)
+    if options.duplicates:
+        check_made_for(options.duplicates, unlabeled)
+        rule = dataclasses.replace(rule, excluded=duplicate_hashes(options.duplicates))
     identity = {
         "predictions": {k: f["sha256"] for k, f in labeled["shards"].items()},
         "unlabeled_data": unlabeled.fingerprint(),
-        "min_confidence": selection.min_confidence,
-        "images_per_class": per_class,
-        "class_names": list(class_names),
+        **dataclasses.asdict(selection),
+        "images_per_class": rule.images_per_class,
+        "physical_copies": options.physical_copies,
+        "duplicates": options.duplicates and duplicates_digest(options.duplicates),
+        "class_names": labeled["identity"]["class_names"],
         "seed": seed,
     }
     stage = Stage(directory, "balance", identity)
     if not stage.complete:
-        print(f"{name}: {per_class:,} images a class of {unlabeled.num_examples:,}")
-        runner = runner or FnApiRunner()
-        _select(shards, predictions, stage, selection, per_class, seed, runner)
-        chosen = _read_selection(stage)
-        if not chosen:
-            raise InputError(
-                f"`min_confidence` {selection.min_confidence}: expected some of the "
-                f"{unlabeled.num_examples:,} images at or above it; there are none. The "
-                f"teacher's mean confidence is "
-                f"{labeled['results']['mean_confidence']:.3f}: train it better or lower "
-                "--min_confidence, in a new --work_dir or --output_dir."
-            )
-        writer = _ShardWriter(stage, predictions, chosen, unlabeled, seed)
-        _write(shards, writer, runner)
-        stage.finish(list(shards), _summarize(stage, shards, chosen, unlabeled))
-        results = stage.results
-        print(
-            f"{name}: kept {results['kept']:,}, dropped {results['dropped']:,}, "
-            f"{results['examples']:,} examples with copies"
-        )
+        _balance(stage, unlabeled, predictions, rule, options, name)
     return load_balanced(directory)
+
+
+def _rule(unlabeled: RecordSet, labeled: dict, selection: SelectionConfig, seed) -> Rule:
+    classes = len(labeled["class_names"])
+    pool = unlabeled.num_examples * selection.pool_fraction
+    per_class = selection.images_per_class or int(-(-pool // classes))
+    return Rule(selection, per_class, classes, seed, np.zeros(0, np.uint64))
+
+
+def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> None:
+    """Chooses, writes the shards that are missing, and finishes the stage."""
+    shards = shards_by_name(unlabeled)
+    print(f"{name}: {rule.images_per_class:,} images a class of {unlabeled.num_examples:,}")
+    paths = [os.path.join(predictions, shard) for shard in shards]
+    facts = read_manifest(predictions)["shards"]
+    facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
+    checking.check_predictions(facts, rule.num_classes, options.runner, stage.directory)
+    counted = sum(shard["records"] for shard in facts.values())
+    output = stage.path(SELECTION)
+    chosen = choosing.choose(paths, counted, rule, options.runner, output)
+    if not chosen.eligible.any():
+        raise InputError(
+            f"`min_confidence` {rule.selection.min_confidence}: expected some of the "
+            f"{unlabeled.num_examples:,} predictions to pass the filter; there are none. "
+            "Choose a lower threshold, or train the teacher longer."
+        )
+    writer = ShardWriter(
+        stage, predictions, chosen, rule, unlabeled, options.physical_copies
+    )
+    _write(shards, writer, options.runner)
+    results = _summarize(stage, shards, chosen, unlabeled)
+    results["duplicates"] = len(rule.excluded)
+    print(
+        f"{name}: kept {results['kept']:,}, dropped {results['dropped']:,}, "
+        f"{results['examples']:,} examples with copies"
+    )
+    stage.finish(list(shards), results)
 
 
 def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
@@ -110,48 +154,12 @@ def _check_same_images(unlabeled, predictions, identity) -> None:
         )
 
 
-def _select(shards, predictions, stage, selection, per_class, seed, runner) -> None:
-    """First pass: one `ClassSelection` a class, written as JSON."""
-    paths = [os.path.join(predictions, name) for name in shards]
-    minimum = selection.min_confidence
-    with beam.Pipeline(runner=runner) as pipeline:
-        (
-            pipeline
-            | beam.Create(paths)
-            | "Read" >> beam.FlatMap(_confident_by_class, minimum, seed)
-            | "Rank" >> beam.CombinePerKey(RankImages(per_class))
-            | "Gather" >> beam.combiners.ToDict()
-            | "Write" >> beam.Map(_write_selection, stage.path(SELECTION))
-        )
-
-
-def _confident_by_class(shard_path: str, min_confidence: float, seed: int):
-    """(class, (confidences, hashes)) for each class of a shard's predictions."""
-    index = read_index(shard_path)
-    rows = np.flatnonzero(index.confidences >= np.float32(min_confidence))
-    labels, confidences = index.labels[rows], index.confidences[rows]
-    hashes = id_hashes([index.ids[row] for row in rows], seed)
-    for label in np.unique(labels):
-        of_class = labels == label
-        yield int(label), (confidences[of_class], hashes[of_class])
-
-
-def _write_selection(by_class: dict, path: str) -> None:
-    rows = {str(k): dataclasses.asdict(v) for k, v in sorted(by_class.items())}
-    files.write_json(path, rows)
-
-
-def _read_selection(stage) -> dict[int, ClassSelection]:
-    rows = files.read_json(stage.path(SELECTION))
-    return {int(label): ClassSelection(**row) for label, row in rows.items()}
-
-
-def _write(shards: dict, writer: "_ShardWriter", runner) -> None:
-    """Second pass: the pseudo-labeled shards that are still missing."""
+def _write(shards: dict, writer: ShardWriter, runner: BeamRunner) -> None:
+    """The pseudo-labeled shards that are still missing."""
     missing = [
         shard for shard in shards.items() if not writer.stage.finished_shard(shard[0])
     ]
-    with beam.Pipeline(runner=runner) as pipeline:
+    with runner.pipeline() as pipeline:
         (
             pipeline
             | beam.Create(missing)
@@ -161,91 +169,7 @@ def _write(shards: dict, writer: "_ShardWriter", runner) -> None:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _ShardWriter:
-    """What a worker needs to write any pseudo-labeled shard."""
-
-    stage: Stage
-    predictions: str
-    chosen: dict[int, ClassSelection]
-    unlabeled: RecordSet
-    seed: int
-
-    def write(self, shard: tuple[str, str]) -> None:
-        name, images_path = shard
-        predictions_path = os.path.join(self.predictions, name)
-        copies = _copies_by_id(predictions_path, self.chosen, self.seed)
-        tally = _Tally(self.unlabeled)
-        skipped = self.unlabeled.skipped
-        examples = _join(images_path, predictions_path, copies, tally, skipped)
-        count = records.write_shard(self.stage.path(name), examples)
-        self.stage.finish_shard(name, count, **tally.counts())
-
-
-def _copies_by_id(shard_path: str, chosen, seed) -> dict[bytes, int]:
-    """How often each kept image of a shard occurs."""
-    index = read_index(shard_path)
-    hashes = id_hashes(index.ids, seed)
-    copies = np.zeros(len(index.ids), np.int64)
-    for label, selection in chosen.items():
-        of_class = index.labels == label
-        copies[of_class] = copies_of(
-            selection, index.confidences[of_class], hashes[of_class]
-        )
-    return {index.ids[row]: int(copies[row]) for row in np.flatnonzero(copies)}
-
-
-@dataclasses.dataclass
-class _Tally:
-    """Counts of one shard. `correct` are kept images whose truth agrees."""
-
-    unlabeled: RecordSet
-    examples: int = 0
-    truth_known: int = 0
-    correct: int = 0
-    kept_per_class: dict = dataclasses.field(default_factory=dict)
-    examples_per_class: dict = dataclasses.field(default_factory=dict)
-
-    def add(self, label: int, copies: int, truth: int) -> None:
-        key = str(label)
-        self.examples += copies
-        if self.unlabeled.truth_known and truth >= 0:
-            self.truth_known += 1
-            self.correct += truth - self.unlabeled.label_offset == label
-        self.kept_per_class[key] = self.kept_per_class.get(key, 0) + 1
-        self.examples_per_class[key] = self.examples_per_class.get(key, 0) + copies
-
-    def counts(self) -> dict:
-        values = dataclasses.asdict(self)
-        del values["unlabeled"]
-        return values
-
-
-def _join(images_path, predictions_path, copies, tally, skipped=()):
-    """Features of the kept images, joined with their predictions by id."""
-    predicted = {}
-    for position, example in records.numbered_examples(predictions_path):
-        id_ = records.example_id(example, predictions_path, position).encode()
-        if id_ in copies:
-            predicted[id_] = example.features.feature
-    for position, example in records.numbered_examples(images_path, skipped):
-        id_ = records.example_id(example, images_path, position).encode()
-        if id_ not in copies:
-            continue
-        features = predicted[id_]
-        label = features[records.LABEL].int64_list.value[0]
-        tally.add(label, copies[id_], records.example_label(example))
-        yield {
-            records.IMAGE: example.features.feature[records.IMAGE].bytes_list.value[0],
-            records.ID: id_,
-            records.LABEL: label,
-            records.CONFIDENCE: features[records.CONFIDENCE].float_list.value[0],
-            records.PROBABILITIES: list(features[records.PROBABILITIES].float_list.value),
-            records.COPIES: copies[id_],
-        }
-
-
-def _summarize(stage, shards, chosen, unlabeled) -> dict:
+def _summarize(stage, shards, chosen: Selection, unlabeled) -> dict:
     """Totals and per-class counts; `accuracy` where the truth is known."""
     facts = [stage.finished_shard(name) for name in shards]
     names = stage.identity["class_names"]
@@ -256,16 +180,16 @@ def _summarize(stage, shards, chosen, unlabeled) -> dict:
             for label in range(len(names))
         ]
 
-    kept, known = sum(f["records"] for f in facts), sum(f["truth_known"] for f in facts)
+    kept, known = sum(f["kept"] for f in facts), sum(f["truth_known"] for f in facts)
     return {
         "unlabeled": unlabeled.num_examples,
-        "eligible": sum(selection.eligible for selection in chosen.values()),
+        "eligible": int(chosen.eligible.sum()),
         "kept": kept,
         "dropped": unlabeled.num_examples - kept,
         "examples": sum(fact["examples"] for fact in facts),
         "accuracy": sum(f["correct"] for f in facts) / known if known else None,
         "classes_without_images": [
-            name for label, name in enumerate(names) if label not in chosen
+            name for name, count in zip(names, chosen.eligible, strict=True) if not count
         ],
         "kept_per_class": per_class("kept_per_class"),
         "examples_per_class": per_class("examples_per_class"),

@@ -38,9 +38,16 @@ class DataConfig:
     skip_bad_records: bool = setting(
         False, "Look through TFRecord files first and leave bad records out, counted."
     )
+    dedup_by: str = setting(
+        "",
+        "Search the unlabeled images for validation and test images: bytes (same files) "
+        "or perceptual (photos saved again or resized too); empty: do not search.",
+    )
 
 
+DEDUP_BY = ("bytes", "perceptual")
 SCHEDULES = ("exponential", "cosine")
+SELECTIONS = ("top_k", "uniform", "reference", "unchanged")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -225,6 +232,29 @@ class SelectionConfig:
         "Pseudo-labeled examples a class: the most confident, or copies (130,000 in the "
         "paper); 0: unlabeled images / classes.",
     )
+    selection: str = setting(
+        "top_k",
+        "Which images of a class: top_k, the most confident; uniform, any with enough "
+        "confidence; reference, the published code's thresholds and lots; unchanged, "
+        "those of a pseudo-labeled set that is labeled again, with their copies.",
+    )
+    filter: str = setting(
+        "threshold", "threshold, by confidence, or none: every image may be kept."
+    )
+    balance: str = setting(
+        "classes", "classes: the same number of examples in each; none: each image once."
+    )
+    max_confidence: float = setting(
+        2.0,
+        "Confidences from min_confidence to below this: a bucket of study 3. Above 1: no "
+        "upper end.",
+    )
+    max_copies: int = setting(
+        0, "Most copies of an image, however rare its class; 0: as many as it takes."
+    )
+    pool_fraction: float = setting(
+        1.0, "Share of the unlabeled images that is used at all, drawn by id (study 2)."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,6 +356,11 @@ def _check_labeling(config: Config) -> None:
             "`noised_teacher`: expected false with `online_teacher`, which has no noise; "
             "received true."
         )
+    if config.data.dedup_by:
+        raise InputError(
+            "`dedup_by`: expected none with `online_teacher`, which learns from all "
+            f"unlabeled images as they are; received {config.data.dedup_by!r}."
+        )
     if config.selection != SelectionConfig():
         raise InputError(
             "`min_confidence`, `images_per_class`: expected their defaults with "
@@ -364,6 +399,8 @@ def check_data(data: DataConfig) -> None:
         )
     if not data.test_data:
         _check_range("holdout_fraction", data.holdout_fraction, 0.01, 0.9)
+    if data.dedup_by:
+        _check_one_of("dedup_by", data.dedup_by, DEDUP_BY)
 
 
 def check_model(model: ModelConfig, prefix: str = "") -> None:
@@ -469,7 +506,40 @@ def check_warmup(training: TrainingConfig, num_labeled: int, prefix: str = "") -
 
 def check_selection(selection: SelectionConfig) -> None:
     _check_range("min_confidence", selection.min_confidence, 0, 1)
+    _check_range("max_copies", selection.max_copies, 0, 2**31)
+    _check_range("pool_fraction", selection.pool_fraction, 1e-9, 1)
+    _check_one_of("selection", selection.selection, SELECTIONS)
+    _check_one_of("filter", selection.filter, ("threshold", "none"))
+    _check_one_of("balance", selection.balance, ("classes", "none"))
+    if selection.max_confidence <= selection.min_confidence:
+        raise InputError(
+            "`max_confidence`: expected more than `min_confidence` "
+            f"({selection.min_confidence}); received {selection.max_confidence}."
+        )
+    _check_unused(selection)
     _check_range("images_per_class", selection.images_per_class, 0, math.inf)
+
+
+def _check_unused(selection: SelectionConfig) -> None:
+    """Refuses settings that another one leaves without effect."""
+    without = []
+    if selection.filter == "none":
+        without.append(("filter=none", ("min_confidence", "max_confidence")))
+    if selection.balance == "none":
+        without.append(("balance=none", ("images_per_class", "max_copies", "selection")))
+    if selection.selection == "unchanged":
+        names = [field.name for field in dataclasses.fields(selection)]
+        names.remove("selection")
+        without.append(("selection=unchanged", names))
+    defaults = SelectionConfig()
+    for reason, names in without:
+        for name in names:
+            if getattr(selection, name) != getattr(defaults, name):
+                raise InputError(
+                    f"`{name}`: expected its default, {getattr(defaults, name)}, with "
+                    f"{reason}, which has no use for it; received "
+                    f"{getattr(selection, name)}."
+                )
 
 
 def check_student_size(teacher: ModelConfig, student: ModelConfig, allowed: bool) -> None:

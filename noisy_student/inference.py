@@ -1,6 +1,6 @@
 """Runs a model over any number of images, on any strategy; without noise by default."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -54,9 +54,19 @@ class Predictor:
 
         `draw` is the number of the noise: equal numbers draw the same.
         """
+        return self.start(images, draw)()
+
+    def start(self, images: np.ndarray, draw: int = 0) -> Callable[[], np.ndarray]:
+        """Like a call, but gives what waits for the probabilities and returns them.
+
+        Until then an accelerator computes them; any thread may wait.
+        """
         count = len(images)
-        padding = [(0, self.batch_size - count)] + [(0, 0)] * 3
-        images = np.pad(images, padding)
+        if not count:
+            return lambda: np.zeros((0, self._model.output_shape[-1]), np.float32)
+        if count < self.batch_size:
+            padding = [(0, self.batch_size - count)] + [(0, 0)] * 3
+            images = np.pad(images, padding)
         parts = np.split(images, self._strategy.num_replicas_in_sync)
         inputs = self._strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group])
@@ -64,7 +74,7 @@ class Predictor:
         outputs = self._strategy.experimental_local_results(
             self._predict(inputs, tf.constant(draw, tf.int64))
         )
-        return np.concatenate([output.numpy() for output in outputs])[:count]
+        return lambda: np.concatenate([output.numpy() for output in outputs])[:count]
 
     def over(self, batches: tf.data.Dataset, first_draw: int = 0) -> Iterator[dict]:
         """`data.pipeline.evaluation_batches` with `probabilities` added."""

@@ -17,9 +17,11 @@ import tensorflow as tf
 from data import files
 from data.errors import InputError
 from noisy_student import report
-from noisy_student.balancing import balance
+from noisy_student.balancing import BalancingOptions, balance
 from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
+from noisy_student.deduplication import find_duplicates
 from noisy_student.evaluation import evaluate
+from noisy_student.evaluation_images import own_sets
 from noisy_student.export import export
 from noisy_student.labeling import LabelingOptions, TeacherNoise, label
 from noisy_student.manifest import make_directory, read_manifest
@@ -107,6 +109,18 @@ class _Run:
         self._work_dir = work_dir
         self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
         check_warmups(config, self.data)
+        self._duplicates = self._find_duplicates()
+
+    def _find_duplicates(self) -> str:
+        """Directory with the unlabeled images that are validation or test images."""
+        if not self._config.data.dedup_by:
+            return ""
+        return find_duplicates(
+            self.data.unlabeled,
+            list(own_sets(self.data).values()),
+            self._directory("data", "duplicates"),
+            self._config.data.dedup_by,
+        )
 
     def train_teacher(self) -> str:
         return self._train("generation_0/teacher", teacher_job(self._config, self.data))
@@ -135,6 +149,7 @@ class _Run:
             self._directory(here, "balanced"),
             config.selection,
             config.seed,
+            BalancingOptions(duplicates=self._duplicates),
             name=f"{here}/balanced",
         )
 

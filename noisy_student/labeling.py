@@ -4,29 +4,31 @@ The teacher has its EMA weights and no noise, and sees the clean evaluation
 crop at its own resolution; with noise only to show what that costs (table 6).
 Output per unlabeled shard: a shard of predictions of the same name, and beside it
 a Parquet index (id, label, confidence).
+
+Reading and decoding, the network, and writing go on at the same time, through all
+shards. Any number of workers can each do a share of the shards.
 """
 
 import dataclasses
 import os
 import zlib
 
-import numpy as np
 import tensorflow as tf
 
-from data import bad_records, pipeline, records
+from data import bad_records, pipeline
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import model_files
+from noisy_student.config import setting
 from noisy_student.inference import Predictor
 from noisy_student.manifest import Stage
 from noisy_student.parents import Parent, parent_records
-from noisy_student.predictions import Index, write_index
 from noisy_student.progress import Progress
+from noisy_student.shard_labeling import LabeledImages, label_shards
 from noisy_student.teacher_calibration import calibrate_teacher
 
 BATCH_SIZE = 256
-_DRAWS_OF_SHARD = 2**15  # Batches of a shard that have noise of their own.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +52,33 @@ class LabelingOptions:
     Attributes:
         batch_size: Images a step, over all replicas.
         noise: None in the paper's method.
+        worker_index: Which worker this is, from 0; it labels every `num_workers`-th
+            shard from that one on.
+        num_workers: How many share the shards. Neither is part of what the labels
+            are: other workers, or one alone, can go on with what is there.
         holdout: Labeled images that the teacher was not trained on: labels are p^(1/T)
             with the T that fits these best, see `calibration`. None: as the teacher
             says.
     """
 
-    batch_size: int = BATCH_SIZE
+    batch_size: int = setting(BATCH_SIZE, "Images a step, over all replicas.")
     noise: TeacherNoise | None = None
+    worker_index: int = setting(0, "Which of the workers this is, from 0.")
+    num_workers: int = setting(1, "How many workers share the shards.")
     holdout: RecordSet | None = None
+
+    def __post_init__(self):
+        for name in ("batch_size", "num_workers"):
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"`{name}`: expected 1 or more; received {getattr(self, name)}."
+                )
+        if not 0 <= self.worker_index < self.num_workers:
+            raise InputError(
+                f"`worker_index`: expected 0 to {self.num_workers - 1}, as `num_workers` "
+                f"is {self.num_workers}; received {self.worker_index}. Workers are counted "
+                "from 0."
+            )
 
 
 def label(
@@ -70,6 +91,8 @@ def label(
 ) -> str:
     """Writes the teacher's probabilities for every image; returns `directory`.
 
+    One of several workers writes its share, and finishes the stage if it is the last.
+
     Args:
         teacher: Directory of a trained model.
         unlabeled: The images.
@@ -78,37 +101,24 @@ def label(
         options: How labels are made.
         name: For the progress line.
     """
-    info, noise = model_files.load_info(teacher), options.noise
-    shards = shards_by_name(unlabeled)
-    identity = {
-        "teacher_sha256": info.weights_sha256,
-        "class_names": info.class_names,
-        "images": unlabeled.num_examples,
-        "unlabeled_data": unlabeled.fingerprint(),
-        "teacher_noise": noise and dataclasses.asdict(noise),
-    }
-    temperature = 1.0
+    info, shards = model_files.load_info(teacher), shards_by_name(unlabeled)
+    identity = _identity(info, unlabeled, options)
     if options.holdout:
         identity["calibration"] = _calibration(teacher, directory, strategy, options)
-        temperature = identity["calibration"]["temperature"]
     parents = _parents(teacher, unlabeled, options.holdout, identity)
     stage = Stage(directory, "label", identity, parents)
     if stage.complete:
         return directory
-    model, _ = model_files.load_model(teacher)
-    input_noise = noise and _noise_of(noise, info)
-    noise_seed = noise and input_noise.seed
-    predictor = Predictor(model, strategy, options.batch_size, noise_seed, temperature)
-    finished = [stage.finished_shard(shard) for shard in shards]
-    done = sum(facts["records"] for facts in finished if facts)
-    progress = Progress(name, unlabeled.num_examples, start=done)
-    for number, (shard, path) in enumerate(shards.items()):
-        if finished[number] is None:
-            batches = _batches(path, unlabeled, info, predictor.batch_size, input_noise)
-            predicted = predictor.over(batches, number * _DRAWS_OF_SHARD)
-            rows = _predict_shard(predicted, path, unlabeled, info, progress, done)
-            done += _write_predictions(stage, shard, rows)["records"]
-    summary = _summarize([stage.finished_shard(shard) for shard in shards])
+    if options.num_workers > 1:
+        name = f"{name}, worker {options.worker_index} of {options.num_workers}"
+    progress = _label_share(teacher, unlabeled, stage, strategy, options, name)
+    facts = list(stage.finished_shards(shards).values())
+    missing = [number for number, fact in enumerate(facts) if fact is None]
+    if missing:
+        progress.finish()
+        print(f"{name}: {_remaining(missing, len(shards), options)}")
+        return directory
+    summary = _summarize(facts)
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     bad_records.print_note(summary["skipped_records"])
@@ -153,66 +163,53 @@ def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:
     return shards
 
 
+def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
+    return {
+        "teacher_sha256": info.weights_sha256,
+        "class_names": info.class_names,
+        "images": unlabeled.num_examples,
+        "unlabeled_data": unlabeled.fingerprint(),
+        "teacher_noise": options.noise and dataclasses.asdict(options.noise),
+    }
+
+
+def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress:
+    """Labels what is missing of this worker's shards."""
+    shards, counts = list(shards_by_name(unlabeled)), unlabeled.examples_per_file
+    share = range(options.worker_index, len(shards), options.num_workers)
+    facts = stage.finished_shards(shards[number] for number in share)
+    done = sum(fact["records"] for fact in facts.values() if fact)
+    progress = Progress(name, sum(counts[number] for number in share), start=done)
+    missing = [number for number in share if facts[shards[number]] is None]
+    if missing:
+        model, info = model_files.load_model(teacher)
+        noise = options.noise and _noise_of(options.noise, info)
+        calibrated = stage.identity.get("calibration", {"temperature": 1.0})
+        predictor = Predictor(
+            model,
+            strategy,
+            options.batch_size,
+            noise and noise.seed,
+            calibrated["temperature"],
+        )
+        images = LabeledImages(unlabeled, info, noise)
+        label_shards(predictor, images, missing, stage, progress, done)
+    return progress
+
+
 def _noise_of(noise: TeacherNoise, info) -> pipeline.InputNoise:
     seed = zlib.crc32(f"{noise.seed} {info.weights_sha256}".encode()) // 2  # 31 bits.
     return pipeline.InputNoise(noise.augmentation, seed)
 
 
-def _batches(path, unlabeled, info, batch_size, noise) -> tf.data.Dataset:
-    return pipeline.evaluation_batches(
-        [path],
-        info.image_size,
-        info.crop,
-        batch_size,
-        unlabeled.label_offset,
-        skipped=unlabeled.skipped,
-        noise=noise,
-    )
-
-
-def _predict_shard(predicted, path, unlabeled, info, progress, start) -> dict:
-    """Arrays over a shard's images: id, label, confidence, probabilities, truth."""
-    columns = {"id": [], "probabilities": [], "truth": []}
-    with pipeline.explained_evaluation(unlabeled, "unlabeled", [path]):
-        for batch in predicted:
-            columns["id"].append(batch["id"])
-            columns["probabilities"].append(batch["probabilities"])
-            columns["truth"].append(batch["label"])
-            start += len(batch["id"])
-            progress.update(start)
-    if not columns["id"]:
-        empty = np.zeros((0, len(info.class_names)), np.float32)
-        columns = {"id": [[]], "probabilities": [empty], "truth": [[]]}
-    rows = {key: np.concatenate(parts) for key, parts in columns.items()}
-    if not unlabeled.truth_known:
-        rows["truth"] = np.full(len(rows["id"]), -1)
-    rows["label"] = rows["probabilities"].argmax(-1)
-    rows["confidence"] = rows["probabilities"].max(-1)
-    return rows
-
-
-def _write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
-    index = Index(rows["id"], rows["label"], rows["confidence"])
-    write_index(stage.path(shard), index)
-    count = records.write_shard(
-        stage.path(shard),
-        (
-            {
-                records.ID: rows["id"][i],
-                records.LABEL: int(rows["label"][i]),
-                records.CONFIDENCE: float(rows["confidence"][i]),
-                records.PROBABILITIES: rows["probabilities"][i],
-            }
-            for i in range(len(rows["id"]))
-        ),
-    )
-    known = rows["truth"] >= 0
-    return stage.finish_shard(
-        shard,
-        count,
-        confidence_sum=float(rows["confidence"].sum(dtype=np.float64)),
-        truth_known=int(known.sum()),
-        correct=int((rows["label"] == rows["truth"])[known].sum()),
+def _remaining(missing: list[int], total: int, options: LabelingOptions) -> str:
+    count = options.num_workers
+    workers = sorted({number % count for number in missing})
+    return (
+        f"{len(missing)} of {total} shards are still missing, those of --worker_index="
+        f"{','.join(map(str, workers))}. These workers' own commands go on with them, and "
+        "the last one finishes. Or run this command without --worker_index and "
+        "--num_workers once they have ended."
     )
 
 

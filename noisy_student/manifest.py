@@ -5,6 +5,7 @@ from (its identity) and which files it consists of. Rerun with the same
 identity, a stage does what is missing; with another one it is refused.
 """
 
+import contextlib
 import datetime
 import hashlib
 import os
@@ -51,11 +52,11 @@ class Stage:
         parents: Mapping[str, Parent] | None = None,
     ):
         self.directory = directory
+        self._name, self._identity = name, identity
         self._path = os.path.join(directory, MANIFEST)
         make_directory(directory)
         if tf.io.gfile.exists(self._path):
-            self._manifest = files.read_json(self._path)
-            self._refuse_other(name, identity)
+            self._read()
         else:
             self._manifest = {
                 "stage": name,
@@ -73,9 +74,11 @@ class Stage:
             }
             files.write_json(self._path, self._manifest)
 
-    def _refuse_other(self, name, identity):
+    def _read(self) -> None:
+        """Takes over what is on record, perhaps by another worker."""
+        self._manifest = files.read_json(self._path)
         old = {"stage": self._manifest["stage"], **self._manifest["identity"]}
-        changed = differences(old, {"stage": name, **identity})
+        changed = differences(old, {"stage": self._name, **self._identity})
         if changed:
             raise InputError(
                 f"{self.directory} holds output made from something else:\n  "
@@ -108,13 +111,26 @@ class Stage:
 
     def finished_shard(self, name: str) -> dict | None:
         """The facts of a shard finished earlier and still there, or None."""
-        facts = self._manifest["shards"].get(name)
-        if tf.io.gfile.exists(self._shard_path(name)):
-            facts = files.read_json(self._shard_path(name))  # Made again since.
-        return facts if facts and self._is_there(name, facts) else None
+        return self.finished_shards([name])[name]
+
+    def finished_shards(self, names) -> dict[str, dict | None]:
+        """`finished_shard` of many, by name."""
+        notes, found = {name: self._note(name) for name in names}, {}
+        if None in notes.values() and not self._manifest["complete"]:
+            self._read()  # Another worker may have finished, and removed the notes.
+        for name, note in notes.items():
+            facts = note or self._manifest["shards"].get(name)
+            found[name] = facts if facts and self._is_there(name, facts) else None
+        return found
 
     def finish_shard(self, name: str, records: int, **facts) -> dict:
-        """Puts on record that the file `name` is whole."""
+        """Puts on record that the file `name` is whole.
+
+        Raises:
+            InputError: Another worker began the stage with another identity at the
+                same moment, and was the last to claim the directory.
+        """
+        self._read()
         path = self.path(name)
         facts = {
             "records": records,
@@ -122,7 +138,11 @@ class Stage:
             "sha256": files.sha256(path),
             **facts,
         }
-        files.write_json(self._shard_path(name), facts)
+        try:
+            files.write_json(self._shard_path(name), facts)
+        except (tf.errors.NotFoundError, FileNotFoundError):
+            # Another worker, done before, was removing the folder in this moment.
+            files.write_json(self._shard_path(name), facts)
         return facts
 
     def abandon(self) -> None:
@@ -131,12 +151,18 @@ class Stage:
         self._remove_finished()
 
     def _remove_finished(self) -> None:
-        if tf.io.gfile.isdir(self.path(_FINISHED)):
+        # Another worker may be doing the same, or writing the note of a shard anew.
+        with contextlib.suppress(
+            tf.errors.NotFoundError, tf.errors.FailedPreconditionError
+        ):
             tf.io.gfile.rmtree(self.path(_FINISHED))
 
     def finish(self, shard_names=(), results=None, timing=None) -> dict:
-        """Puts on record that the whole stage is done; returns the results."""
-        shards = {name: self.finished_shard(name) for name in shard_names}
+        """Puts on record that the whole stage is done; returns the results.
+
+        Several workers can do it at once: they put the same on record.
+        """
+        shards = self.finished_shards(shard_names)
         lost = [name for name, facts in shards.items() if facts is None]
         if lost:
             raise InputError(
@@ -155,6 +181,13 @@ class Stage:
         self._remove_finished()  # They are in the manifest now.
         return self.results
 
+    def _note(self, name: str) -> dict | None:
+        """The facts of a shard that was finished since the stage was complete."""
+        try:
+            return files.read_json(self._shard_path(name))
+        except tf.errors.NotFoundError:
+            return None
+
     def _shard_path(self, name):
         return self.path(os.path.join(_FINISHED, f"{name}.json"))
 
@@ -163,6 +196,12 @@ class Stage:
         if not tf.io.gfile.exists(path):
             return False
         return tf.io.gfile.stat(path).length == facts["bytes"]
+
+
+def is_complete(directory: str) -> bool:
+    """Whether `directory` holds a stage that is on record as done."""
+    path = os.path.join(directory, MANIFEST)
+    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
 
 
 def read_manifest(directory: str) -> dict:
@@ -209,7 +248,7 @@ def training_record(model: str, weights_sha256: str) -> dict | None:
 
 def make_directory(directory: str) -> None:
     """Makes `directory` and proves that files can be written to it."""
-    probe = os.path.join(directory, f".writable-{os.getpid()}")
+    probe = os.path.join(directory, f".writable-{files.unique_name()}")
     try:
         tf.io.gfile.makedirs(directory)
         with tf.io.gfile.GFile(probe, "w") as file:

@@ -14,21 +14,26 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from data import files
+from data.errors import InputError
+
+COLUMNS = ("id", "id_hash", "label", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """One shard's predictions in short.
+    """One shard's predictions in short; what was not read is None.
 
     Attributes:
         ids: Byte strings, `N` of them.
         labels: int32 `[N]`, the most probable class.
         confidences: float32 `[N]`, its probability.
+        id_hashes: uint64 `[N]`, see `hash_ids`.
     """
 
-    ids: list[bytes]
-    labels: np.ndarray
-    confidences: np.ndarray
+    ids: list[bytes] | None
+    labels: np.ndarray | None
+    confidences: np.ndarray | None
+    id_hashes: np.ndarray | None = None
 
 
 def hash_ids(ids) -> np.ndarray:
@@ -51,20 +56,54 @@ def write_index(shard_path: str, index: Index) -> None:
             "confidence": pa.array(index.confidences, pa.float32()),
         }
     )
+    write_table(index_path(shard_path), table)
+
+
+def index_facts(shard_path: str) -> dict:
+    """What the manifest holds of a shard's index: `index_sha256`."""
+    return {"index_sha256": files.sha256(index_path(shard_path))}
+
+
+def write_table(path: str, table: pa.Table) -> None:
+    """A Parquet file, atomically."""
     buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    with (
-        files.atomic_path(index_path(shard_path)) as path,
-        tf.io.gfile.GFile(path, "wb") as file,
-    ):
+    # Hashes and confidences hardly repeat: a dictionary of them only takes time.
+    pq.write_table(table, buffer, use_dictionary=["label"])
+    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
         file.write(buffer.getvalue().to_pybytes())
 
 
-def read_index(shard_path: str) -> Index:
-    with tf.io.gfile.GFile(index_path(shard_path), "rb") as file:
-        table = pq.read_table(pa.BufferReader(file.read()))
+def read_index(shard_path: str, columns=COLUMNS) -> Index:
+    """The index of a shard of predictions, or some columns of it.
+
+    Raises:
+        InputError: It is missing, or no whole Parquet file with these columns.
+    """
+    path = index_path(shard_path)
+    try:
+        table = pq.read_table(_source(path), columns=list(columns))
+    except (OSError, pa.ArrowException, tf.errors.OpError) as error:
+        raise _unreadable(path, error) from error
+    if missing := set(columns) - set(table.column_names):
+        raise _unreadable(path, f"no column {', '.join(sorted(missing))}")
+    arrays = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
     return Index(
-        ids=table["id"].to_pylist(),
-        labels=table["label"].to_numpy(),
-        confidences=table["confidence"].to_numpy(),
+        ids=table["id"].to_pylist() if "id" in columns else None,
+        labels=arrays.get("label"),
+        confidences=arrays.get("confidence"),
+        id_hashes=arrays.get("id_hash"),
+    )
+
+
+def _source(path: str):
+    if files.is_local(path):
+        return path
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return pa.BufferReader(file.read())
+
+
+def _unreadable(path: str, reason) -> InputError:
+    return InputError(
+        f"Unreadable index of predictions {path}: {reason}. Delete it and the shard of "
+        "predictions beside it, and run label again: it makes what is missing."
     )

@@ -169,7 +169,8 @@ def _write_shards(stage, name, part, config, seed) -> None:
     for shard, indices in shards.items():
         if stage.finished_shard(shard) is None:
             bad = []
-            examples = map(records.image_example, _checked(part.source.read(indices), bad))
+            found = checked_records(part.source.read(indices), bad)
+            examples = map(records.image_example, found)
             count = records.write_shard(
                 stage.path(shard), _counted(examples, progress, done)
             )
@@ -233,7 +234,7 @@ def _counted(examples, progress, start) -> Iterator[dict]:
         progress.update(count)
 
 
-def _checked(found: Iterator[records.Record], bad: list) -> Iterator[records.Record]:
+def checked_records(found: Iterator[records.Record], bad: list) -> Iterator[records.Record]:
     """Records with bytes fit for TensorFlow; appends the others to `bad`."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         while ahead := list(itertools.islice(found, _CHECKS_AHEAD)):

@@ -1,97 +1,171 @@
 """Which pseudo-labeled images of a class are kept, and how often.
 
-Of the images with enough confidence the K most confident, ties broken by a
-hash of the id. A class with only n < K of them keeps all, each K // n times,
-and the K % n with the smallest hashes once more.
+By rule `top_k` (paper §2): of the images with enough confidence the K most
+confident, ties broken by a hash of the id. A class with only n < K of them keeps
+all, each K // n times, and the K % n with the smallest hashes once more.
 """
 
 import dataclasses
-import hashlib
 
-import apache_beam as beam
 import numpy as np
+
+from noisy_student.config import SelectionConfig
+from noisy_student.predictions import Index
+
+HASH_BITS = 63
+ALL_HASHES = np.int64(2**HASH_BITS - 1)  # A bound that no hash reaches.
+_ONE = int(np.float32(1).view(np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassSelection:
-    """Which images of a class are kept, and how often.
-
-    An image is kept if (confidence, hash) ranks no lower than (`confidence`,
-    `id_hash`): a higher confidence first, then the smaller hash.
+class Rule:
+    """What decides about an image beside the predictions of all others.
 
     Attributes:
-        eligible: Images of this class with enough confidence.
-        kept: How many of them are kept.
-        confidence: Of the last image kept.
-        id_hash: Of the last image kept.
-        copies: How often each kept image occurs.
-        extra_hash: Images with a hash up to this occur once more; -1: none.
+        selection: Thresholds and numbers.
+        images_per_class: K.
+        num_classes: C.
+        seed: Of every hash.
+        excluded: uint64, sorted `[D]`: `predictions.hash_ids` of images to leave out.
     """
 
-    eligible: int
-    kept: int
-    confidence: float
-    id_hash: int
-    copies: int
-    extra_hash: int
+    selection: SelectionConfig
+    images_per_class: int
+    num_classes: int
+    seed: int
+    excluded: np.ndarray
+
+    def eligible(self, index: Index) -> np.ndarray:
+        """Rows of an index that pass the filter: int64 `[M]`.
+
+        Confidences from `min_confidence` (inclusive) to `max_confidence` (exclusive),
+        images drawn for `pool_fraction`, and none that is excluded.
+        """
+        passing = np.ones(len(index.labels), bool)
+        if self.thresholded:
+            passing &= index.confidences >= np.float32(self.selection.min_confidence)
+            passing &= index.confidences < np.float32(self.selection.max_confidence)
+        if self.selection.pool_fraction < 1:
+            drawn = mixed(index.id_hashes, self.seed, purpose="pool")
+            passing &= drawn < self.selection.pool_fraction * 2.0**HASH_BITS
+        if len(self.excluded):
+            places = np.searchsorted(self.excluded, index.id_hashes)
+            places = np.minimum(places, len(self.excluded) - 1)
+            passing &= self.excluded[places] != index.id_hashes
+        return np.flatnonzero(passing)
+
+    @property
+    def thresholded(self) -> bool:
+        selection = self.selection
+        return selection.filter == "threshold" and selection.selection != "unchanged"
+
+    @property
+    def needs_hashes(self) -> bool:
+        """Whether the filter looks at ids."""
+        return self.selection.pool_fraction < 1 or len(self.excluded) > 0
+
+    def most_examples(self, images: np.ndarray) -> np.ndarray:
+        """How many examples so many images of a class may give: int64 `[C]`."""
+        return images * (self.selection.max_copies or np.int64(2**31))
+
+    def hashes(self, index: Index, rows=slice(None)) -> np.ndarray:
+        return mixed(index.id_hashes[rows], self.seed)
+
+    def ranks(self, confidences: np.ndarray) -> np.ndarray:
+        """int64 `[N]`, 0 for a confidence of 1: the same order, the other way round.
+
+        The bits of a positive float, taken for an integer, are in the float's order.
+        Rule `uniform` knows no order.
+        """
+        if self.selection.selection == "uniform":
+            return np.zeros(len(confidences), np.int64)
+        return _ONE - np.minimum(confidences, 1).view(np.int32).astype(np.int64)
+
+    def confidences(self, ranks: np.ndarray) -> np.ndarray:
+        """float32 `[N]`: those of ranks from 0."""
+        return (_ONE - ranks).astype(np.int32).view(np.float32)
+
+    @property
+    def rank_bits(self) -> int:
+        """Enough for the rank of every eligible image."""
+        lowest = self.selection.min_confidence if self.thresholded else 0.0
+        return max(int(self.ranks(np.array([lowest], np.float32))[0]).bit_length(), 1)
 
 
-def id_hashes(ids, seed: int) -> np.ndarray:
-    """uint64 `[N]` hashes of byte-string ids, different for every seed."""
-    key = str(seed).encode()
-    digests = b"".join(hashlib.blake2b(id_, digest_size=8, key=key).digest() for id_ in ids)
-    return np.frombuffer(digests, "<u8")
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What is kept of every class; arrays `[C]`.
 
+    An image is kept, `copies` times, if its confidence is above `confidence`, or is
+    equal and its hash below `hash_below`. Those of them with a hash below
+    `extra_below` occur once more.
 
-class RankImages(beam.CombineFn):
-    """Merges (confidences, hashes) of one class, keeping the best `limit`.
-
-    The accumulator is (number seen, confidences, hashes); it never holds more
-    than twice `limit` images, and merges exactly in any order.
+    Attributes:
+        eligible: int64, images that pass the filter.
+        confidence: float32.
+        hash_below: int64, from 0 to 2^63 - 1.
+        copies: int64.
+        extra_below: int64; 0: no image occurs once more.
     """
 
-    def __init__(self, limit: int):
-        self._limit = limit
+    eligible: np.ndarray
+    confidence: np.ndarray
+    hash_below: np.ndarray
+    copies: np.ndarray
+    extra_below: np.ndarray
 
-    def create_accumulator(self):
-        return 0, np.zeros(0, np.float32), np.zeros(0, np.uint64)
+    def copies_of(self, labels, confidences, hashes) -> np.ndarray:
+        """How often images occur: int64 `[N]`, 0 if not at all.
 
-    def add_input(self, accumulator, images):
-        confidences, hashes = images
-        return self.merge_accumulators(
-            [accumulator, (len(confidences), confidences, hashes)]
-        )
+        Args:
+            labels: int `[N]`.
+            confidences: float32 `[N]`, of images that pass the filter.
+            hashes: int64 `[N]`, see `mixed`.
+        """
+        confidences = np.minimum(confidences, np.float32(1))
+        limit = self.confidence[labels]
+        kept = confidences > limit
+        kept |= (confidences == limit) & (hashes < self.hash_below[labels])
+        copies = self.copies[labels] + (hashes < self.extra_below[labels])
+        return np.where(kept, copies, 0)
 
-    def merge_accumulators(self, accumulators):
-        counts, confidences, hashes = zip(*accumulators, strict=True)
-        confidences, hashes = np.concatenate(confidences), np.concatenate(hashes)
-        if len(confidences) > self._limit:
-            best = np.lexsort((hashes, -confidences))[: self._limit]
-            confidences, hashes = confidences[best], hashes[best]
-        return sum(counts), confidences, hashes
+    def to_json(self) -> dict:
+        return {key: value.tolist() for key, value in vars(self).items()}
 
-    def extract_output(self, accumulator) -> ClassSelection:
-        eligible, confidences, hashes = accumulator
-        kept = len(confidences)
-        last = np.lexsort((hashes, -confidences))[-1]
-        copies, extra = divmod(self._limit, kept)
-        return ClassSelection(
-            eligible=eligible,
-            kept=kept,
-            confidence=float(confidences[last]),
-            id_hash=int(hashes[last]),
-            copies=copies,
-            extra_hash=int(np.sort(hashes)[extra - 1]) if extra else -1,
-        )
+    @classmethod
+    def from_json(cls, values: dict) -> "Selection":
+        types = {"confidence": np.float32}
+        return cls(**{k: np.array(v, types.get(k, np.int64)) for k, v in values.items()})
 
 
-def copies_of(selection: ClassSelection, confidences, hashes) -> np.ndarray:
-    """How often each image of a class occurs: int64 `[N]`, 0 if dropped."""
-    limit = np.float32(selection.confidence)
-    kept = (confidences > limit) | (
-        (confidences == limit) & (hashes <= np.uint64(selection.id_hash))
+def mixed(id_hashes: np.ndarray, seed: int, purpose: str = "order") -> np.ndarray:
+    """int64 `[N]`, from 0 to 2^63 - 1: other draws for every seed and purpose.
+
+    SplitMix64's function of `hash + (2·seed + 1 + purpose)·0x9E3779B97F4A7C15`, without
+    its last bit (Steele, Lea, Flood, 2014: Fast splittable pseudorandom number
+    generators).
+
+    Args:
+        id_hashes: uint64 `[N]`, see `predictions.hash_ids`.
+        seed: From 0.
+        purpose: `order` (0) for ties, copies and lots, or `pool` (1).
+    """
+    step = 2 * seed + 1 + ("order", "pool").index(purpose)
+    step = step * 0x9E3779B97F4A7C15 % 2**64
+    z = id_hashes + np.uint64(step)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return (z >> np.uint64(1)).view(np.int64)
+
+
+def unbalanced(eligible: np.ndarray) -> Selection:
+    """Every image that passes the filter, once (`balance=none`)."""
+    shape = len(eligible)
+    return Selection(
+        eligible=eligible,
+        confidence=np.full(shape, -1, np.float32),
+        hash_below=np.full(shape, ALL_HASHES),
+        copies=np.ones(shape, np.int64),
+        extra_below=np.zeros(shape, np.int64),
     )
-    copies = np.full(len(hashes), selection.copies)
-    if selection.extra_hash >= 0:
-        copies += hashes <= np.uint64(selection.extra_hash)
-    return np.where(kept, copies, 0)

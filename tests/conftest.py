@@ -3,6 +3,7 @@
 import tpu_scripts  # noqa: F401, I001  First: it sets the environment of users' runs.
 
 import dataclasses
+import fcntl
 import os
 import shutil
 
@@ -50,9 +51,17 @@ def cpu():
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory, cpu):
-    """work_dir and summary of `tiny_config()`, run once."""
+    """work_dir and summary of `tiny_config()`, run once for all test processes."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with open(shared / "finished_run.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        summary = iterate.iterate(tiny_config(), str(shared / "finished_run"), cpu)
+    # Each process has its own: tests take parts of it away.
     work_dir = str(tmp_path_factory.mktemp("finished_run"))
-    return work_dir, iterate.iterate(tiny_config(), work_dir, cpu)
+    shutil.copytree(shared / "finished_run", work_dir, dirs_exist_ok=True)
+    return work_dir, summary
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import os
 
 from absl import flags
 
-from noisy_student import config
-from noisy_student.balancing import balance
+from noisy_student import beam_runner, config
+from noisy_student.balancing import BalancingOptions, balance
 from noisy_student.manifest import read_manifest
 from noisy_student.preparation import prepare_set
 from tpu_scripts import setting_flags
@@ -30,7 +30,19 @@ _PREDICTIONS = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where pseudo-labeled shards go.", required=True
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of ties and of extra copies.")
+_RUNNER = flags.DEFINE_enum(
+    "runner", "direct", beam_runner.RUNNERS, "Where Apache Beam runs; direct: here."
+)
+_BEAM_OPTIONS = flags.DEFINE_multi_string(
+    "beam_options", [], "An option of the runner, such as --direct_num_workers=4; repeated."
+)
+_PHYSICAL_COPIES = flags.DEFINE_bool(
+    "physical_copies", False, "Write records as often as they occur (published readers)."
+)
+_DUPLICATES = flags.DEFINE_string(
+    "duplicates", "", "Directory that prepare_data --dedup_by wrote: images to leave out."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of ties, extra copies and lots.")
 setting_flags.define(config.SelectionConfig)
 
 
@@ -47,7 +59,15 @@ def main():
         skip_bad_records=_SKIP_BAD_RECORDS.value,
         labeled=False,
     )
-    balance(unlabeled, _PREDICTIONS.value, _OUTPUT_DIR.value, selection, _SEED.value)
+    runner = beam_runner.BeamRunner(_RUNNER.value, tuple(_BEAM_OPTIONS.value))
+    balance(
+        unlabeled,
+        _PREDICTIONS.value,
+        _OUTPUT_DIR.value,
+        selection,
+        _SEED.value,
+        BalancingOptions(runner, _PHYSICAL_COPIES.value, _DUPLICATES.value),
+    )
 
 
 if __name__ == "__main__":

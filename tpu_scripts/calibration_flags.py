@@ -34,6 +34,13 @@ def holdout(output_dir: str, class_names):
         )
     if not calibrate:
         return None
+    several = (flags.FLAGS.num_workers or 1) > 1
+    if several and not dataset.startswith("tfrecord:"):
+        raise InputError(
+            "`validation_data`: expected TFRecord files, tfrecord:GLOB, with several "
+            f"workers; received {dataset!r}, which every worker would write anew. Run "
+            "tpu_scripts.prepare_data first."
+        )
     # Not where the unlabeled images go: each directory has its list of bad files.
     directory = os.path.join(output_dir, "validation")
     return record_flags.prepare(dataset, directory, class_names)

@@ -345,6 +345,32 @@ def test_evaluation_names_records_without_ids_by_file_and_position(labeled):
     assert batch["id"].tolist() == [name.encode() for name in names]
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "noise"),
+    [(1, None), (4, pipeline.InputNoise(aug.PRESETS["imagenet"], 1)), (5, None)],
+)
+def test_batches_by_file_end_with_blanks_where_files_end(labeled, batch_size, noise):
+    examples = labeled(4, 0, 4, 3)
+    (expected,) = pipeline.evaluation_batches(
+        examples.files, 24, "inception", 11, noise=noise
+    ).as_numpy_iterator()
+    batches = pipeline.evaluation_batches(
+        examples.files, 24, "inception", batch_size, noise=noise, by_file=True
+    ).as_numpy_iterator()
+    first = 0
+    for path, size in zip(examples.files, examples.examples_per_file, strict=True):
+        for start in range(0, size + 1, batch_size):
+            batch, count = next(batches), min(size - start, batch_size)
+            assert set(batch["path"]) == {path.encode()}
+            places = [*range(start, start + count), *[-1] * (batch_size - count)]
+            assert batch["position"].tolist() == places
+            for key in expected:
+                of_file = expected[key][first + start :][:count]
+                np.testing.assert_array_equal(batch[key][:count], of_file)
+        first += size
+    assert next(batches, None) is None
+
+
 def test_an_empty_set_is_refused_by_name(three_shards):
     empty = RecordSet(("some/file.tfrecord",), (0,), CLASSES)
     with pytest.raises(InputError, match=r"`pseudo_labeled`.*some/file.tfrecord.*none"):

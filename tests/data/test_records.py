@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -49,6 +50,29 @@ def test_numbers_and_lists_are_stored_by_kind(tmp_path):
     assert list(feature["prob"].float_list.value) == [0.25]
     assert list(feature["probabilities"].float_list.value) == [0.25, 0.5]
     assert records.example_label(found, "copies") == 7
+
+
+@pytest.mark.parametrize(
+    "floats",
+    [
+        [],
+        [0.1, -0.0, 1e-45, float("inf")],
+        np.random.default_rng(0).random(1000).astype(np.float32),
+        np.random.default_rng(0).random(31),
+        np.arange(40, dtype=np.float32)[::3],
+    ],
+)
+def test_floats_have_the_bytes_that_protobuf_gives_them_one_by_one(floats):
+    one_by_one = tf.train.FloatList(value=[float(value) for value in floats])
+    features = {"x": tf.train.Feature(float_list=one_by_one)}
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    assert records.serialize({"x": floats}) == example.SerializeToString()
+
+
+@pytest.mark.parametrize("value", [np.zeros((2, 2), np.float32), np.float32(1)])
+def test_what_is_no_list_of_floats_is_refused(value):
+    with pytest.raises(TypeError, match="Expected bytes, an int, a float or a list"):
+        records.serialize({"x": value})
 
 
 def test_records_without_an_id_are_named_by_file_and_position(tmp_path):

@@ -83,10 +83,7 @@ class StageProcess:
 
     def worked(self) -> float:
         """Seconds of CPU since its work began: other load does not stretch them."""
-        with contextlib.suppress(OSError), open(f"/proc/{self._process.pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()  # From the third on: proc(5).
-            ticks = int(fields[11]) + int(fields[12])  # utime, stime
-            self._seconds = ticks / os.sysconf("SC_CLK_TCK")
+        self._seconds = cpu_seconds(self._process.pid) or self._seconds
         return self._seconds - self._begin
 
     def kill(self) -> bool:
@@ -103,6 +100,15 @@ class StageProcess:
     def _printed(self) -> str:
         with open(self._log) as log:
             return log.read()[-3000:]
+
+
+def cpu_seconds(process: int) -> float:
+    """Of a process by its number, all threads; 0 where it is no more."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()  # From the third on: proc(5).
+        ticks = int(fields[11]) + int(fields[12])  # utime, stime
+        return ticks / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 class Found:
@@ -144,7 +150,9 @@ def finished_pieces(directory: str) -> dict[str, int]:
 
 
 def listed(directory: str) -> list[str]:
-    return os.listdir(directory) if os.path.isdir(directory) else []
+    with contextlib.suppress(FileNotFoundError):  # A process may just be removing it.
+        return os.listdir(directory)
+    return []
 
 
 def read_any_manifest(directory: str) -> dict:

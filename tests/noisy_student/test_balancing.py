@@ -3,66 +3,28 @@
 import collections
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import records
+from data import files, records
 from data.errors import InputError
 from data.images import encode_png
 from data.records import Record, RecordSet
-from noisy_student import balancing, selection
+from noisy_student import balancing, deduplication, evaluation_images
 from noisy_student.config import SelectionConfig
 from noisy_student.manifest import Stage, read_manifest
-from noisy_student.predictions import Index, read_index, write_index
+from noisy_student.predictions import (
+    Index,
+    index_facts,
+    index_path,
+    read_index,
+    write_index,
+)
 
 CLASSES = ("cat", "dog", "owl")
-
-
-def rank(limit, confidences, hashes, parts=1):
-    """`RankImages` over the images, given in `parts` merged pieces."""
-    combine = selection.RankImages(limit)
-    accumulators = [
-        combine.add_input(combine.create_accumulator(), piece)
-        for piece in zip(
-            np.array_split(np.asarray(confidences, np.float32), parts),
-            np.array_split(np.asarray(hashes, np.uint64), parts),
-            strict=True,
-        )
-    ]
-    return combine.extract_output(combine.merge_accumulators(accumulators))
-
-
-def brute_force(limit, confidences, hashes):
-    """Copies by the words of the rule, one image at a time."""
-    order = sorted(range(len(hashes)), key=lambda i: (-confidences[i], hashes[i]))
-    kept = order[:limit]
-    copies = dict.fromkeys(kept, limit // len(kept))
-    for index in sorted(kept, key=lambda i: hashes[i])[: limit % len(kept)]:
-        copies[index] += 1
-    return [copies.get(i, 0) for i in range(len(hashes))]
-
-
-@pytest.mark.parametrize("count", [1, 3, 7, 40, 200])
-@pytest.mark.parametrize("parts", [1, 2, 5])
-def test_copies_equal_brute_force_in_any_partition(count, parts):
-    generator = np.random.default_rng(count)
-    # Few distinct confidences, so that ties cross the border.
-    confidences = generator.integers(3, 9, count).astype(np.float32) / 10
-    hashes = generator.integers(0, 2**64, count, dtype=np.uint64)
-    chosen = rank(37, confidences, hashes, parts)
-    copies = selection.copies_of(chosen, confidences, hashes)
-    assert copies.sum() == 37
-    assert copies.tolist() == brute_force(37, confidences, hashes)
-    assert chosen.eligible == count
-    assert chosen.kept == min(count, 37)
-
-
-def test_hashes_differ_by_id_and_seed_and_repeat():
-    ids = [b"a", b"b"]
-    assert selection.id_hashes(ids, 0).tolist() == selection.id_hashes(ids, 0).tolist()
-    assert len({*selection.id_hashes(ids, 0), *selection.id_hashes(ids, 1)}) == 4
 
 
 class Pool:
@@ -77,7 +39,7 @@ class Pool:
         self.labels, self.confidences = labels, confidences
         self.images, self.predictions = str(directory / "u"), str(directory / "p")
         ids = [f"image{i}".encode() for i in range(len(labels))]
-        names, paths, counts = [], [], []
+        paths, counts = [], []
         for shard, rows in enumerate(np.array_split(np.arange(len(labels)), shards)):
             name = records.shard_name("unlabeled", shard, shards)
             truth = [
@@ -85,27 +47,35 @@ class Pool:
             ]
             path = os.path.join(self.images, name)
             records.write_shard(path, map(records.image_example, truth))
-            names.append(name)
             paths.append(path)
             counts.append(len(rows))
         self.records = RecordSet(tuple(paths), tuple(counts), CLASSES)
-        stage = Stage(
-            self.predictions,
-            "label",
-            {
-                "class_names": list(CLASSES),
-                "unlabeled_data": self.records.fingerprint(),
-            },
-        )
-        split = np.array_split(np.arange(len(labels)), shards)
-        for name, rows in zip(names, split, strict=True):
-            index = Index([ids[i] for i in rows], labels[rows], confidences[rows])
-            write_index(stage.path(name), index)
-            # Written in another order than the images: they are joined by id.
-            examples = (_prediction(ids[i], labels[i], confidences[i]) for i in rows[::-1])
-            count = records.write_shard(stage.path(name), examples)
-            stage.finish_shard(name, count)
-        stage.finish(names, {"mean_confidence": float(confidences.mean())})
+        of_id = dict(zip(ids, zip(labels, confidences, strict=True), strict=True))
+        write_predictions(self.predictions, self.records, of_id.get)
+
+
+def write_predictions(directory, images, predict):
+    """What labeling would write; `predict` gives label and confidence of an id."""
+    identity = {
+        "class_names": list(CLASSES),
+        "unlabeled_data": images.fingerprint(),
+    }
+    stage = Stage(directory, "label", identity)
+    for path in images.files:
+        name = os.path.basename(path)
+        ids = [
+            f.features.feature["image/id"].bytes_list.value[0]
+            for f in records.read_shard(path)
+        ]
+        ids = ids[::-1]  # Another order than the images': they are joined by id.
+        labels, confidences = zip(*map(predict, ids), strict=True)
+        write_index(stage.path(name), Index(ids, np.array(labels), np.array(confidences)))
+        examples = map(_prediction, ids, labels, confidences)
+        count = records.write_shard(stage.path(name), examples)
+        stage.finish_shard(name, count, **index_facts(stage.path(name)))
+    names = [os.path.basename(path) for path in images.files]
+    stage.finish(names, {"mean_confidence": 0.5})
+    return directory
 
 
 def picture(index):
@@ -274,3 +244,160 @@ def test_balanced_records_train(pool, tmp_path):
     counts = np.bincount(batch["label"].numpy(), minlength=3)
     assert counts.tolist() == [20, 20, 0]
     tf.debugging.assert_near(tf.reduce_sum(batch["probabilities"], -1), tf.ones(40))
+
+
+def damaged(pool, shard=0, index=False):
+    """Path of a shard of predictions, or of its index."""
+    path = os.path.join(pool.predictions, os.path.basename(pool.records.files[shard]))
+    return index_path(path) if index else path
+
+
+def rewrite(pool, shard, change):
+    """Another index for a shard, on record as if labeling had written it."""
+    path = damaged(pool, shard)
+    index = change(read_index(path))
+    write_index(path, index)
+    manifest = read_manifest(pool.predictions)
+    manifest["shards"][os.path.basename(path)].update(index_facts(path))
+    files.write_json(os.path.join(pool.predictions, "manifest.json"), manifest)
+
+
+def with_id(index, row, id_):
+    ids = [*index.ids[:row], id_, *index.ids[row + 1 :]]
+    return dataclasses.replace(index, ids=ids)
+
+
+def with_value(index, name, value):
+    values = getattr(index, name).copy()
+    values[0] = value
+    return dataclasses.replace(index, **{name: values})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: with_value(index, "confidences", np.nan), "1 confidences outside"),
+        (lambda index: with_value(index, "labels", 7), "1 labels outside 0 to 2"),
+        (lambda index: with_id(index, 0, index.ids[1]), "1 ids occur more than once"),
+        (
+            lambda index: Index(index.ids[1:], index.labels[1:], index.confidences[1:]),
+            "expected 33 rows; received 32",
+        ),
+    ],
+)
+def test_damaged_predictions_are_refused_by_name(pool, tmp_path, change, message):
+    rewrite(pool, 1, change)
+    with pytest.raises(InputError, match=f"(?s)unlabeled-00001.*{message}|{message}"):
+        balance(pool, tmp_path / "b")
+
+
+def test_an_id_in_two_shards_names_both(pool, tmp_path):
+    other = read_index(damaged(pool, 0)).ids[4]
+    rewrite(pool, 2, lambda index: with_id(index, 3, other))
+    with pytest.raises(InputError, match=f"{other.decode()}.*unlabeled-00000.*-00002"):
+        balance(pool, tmp_path / "b")
+
+
+def test_shards_of_another_labeling_are_refused(pool, tmp_path):
+    # Equal in size: only the digest, or a look inside, tells them apart.
+    for name in (damaged(pool, 0, index=True), damaged(pool, 0)):
+        shutil.copy(name, name.replace("00000-of", "00001-of"))
+    with pytest.raises(InputError, match=r"unlabeled-00001.*SHA-256"):
+        balance(pool, tmp_path / "b")
+
+
+def spoil_order(path):
+    """The same records, the first two exchanged: the same size."""
+    rows = list(records.read_shard(path))
+    records.write_shard(path, [rows[1], rows[0], *rows[2:]])
+
+
+def test_a_shard_and_its_index_must_agree(pool, tmp_path):
+    spoil_order(damaged(pool, 1))
+    with pytest.raises(InputError, match=r"(?s)unlabeled-00001.*different labelings"):
+        balance(pool, tmp_path / "b")
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_missing_shard_is_named(pool, tmp_path, index):
+    os.remove(damaged(pool, 1, index))
+    with pytest.raises(InputError, match="unlabeled-00001"):
+        balance(pool, tmp_path / "b")
+
+
+def test_copies_can_be_physical_and_lie_apart(pool, tmp_path):
+    plain = balance(pool, tmp_path / "b", images_per_class=40)
+    physical = balancing.balance(
+        pool.records,
+        pool.predictions,
+        str(tmp_path / "physical"),
+        SelectionConfig(min_confidence=0.5, images_per_class=40),
+        1,
+        balancing.BalancingOptions(physical_copies=True),
+    )
+    assert physical.num_examples == plain.num_examples == 80
+    counts = collections.Counter()
+    for features in read(plain):
+        id_ = features["image/id"].bytes_list.value[0]
+        counts[id_] = features["copies"].int64_list.value[0]
+    assert max(counts.values()) > 2
+    seen = collections.Counter()
+    for path in physical.files:
+        ids = []
+        for example in records.read_shard(path):
+            assert "copies" not in example.features.feature
+            ids.append(example.features.feature["image/id"].bytes_list.value[0])
+        seen.update(ids)
+        assert len(set(ids[: len(set(ids))])) == len(set(ids))  # First each one once.
+    assert seen == counts
+
+
+def test_a_labeled_again_set_keeps_its_images_and_copies(pool, tmp_path):
+    """The published "reassign": new labels, the first teacher's choice of images."""
+    first = balance(pool, tmp_path / "b", images_per_class=40)
+    before = {f["image/id"].bytes_list.value[0]: f for f in read(first)}
+    old = {id_: features["label"].int64_list.value[0] for id_, features in before.items()}
+    again = write_predictions(
+        str(tmp_path / "again"), first, lambda id_: ((old[id_] + 1) % 3, np.float32(0.1))
+    )
+    kept = balancing.balance(
+        first, again, str(tmp_path / "kept"), SelectionConfig(selection="unchanged"), 1
+    )
+    after = {f["image/id"].bytes_list.value[0]: f for f in read(kept)}
+    assert before.keys() == after.keys()
+    for id_, features in after.items():
+        assert features["copies"] == before[id_]["copies"]
+        assert features["image/encoded"] == before[id_]["image/encoded"]
+        assert features["label"].int64_list.value[0] == (old[id_] + 1) % 3
+    assert kept.num_examples == first.num_examples
+
+    chosen = balancing.balance(  # Or chosen anew, by what the new teacher says.
+        first,
+        again,
+        str(tmp_path / "chosen"),
+        SelectionConfig(min_confidence=0.05, images_per_class=10),
+        1,
+    )
+    assert chosen.num_examples == 20
+
+
+def test_evaluation_images_are_left_out_and_counted(pool, tmp_path):
+    shared = [0, 5, 9]
+    known = str(tmp_path / "test-00000-of-00001.tfrecord")
+    test_images = [Record(f"test{i}", picture(i), 0) for i in shared]
+    records.write_shard(known, map(records.image_example, test_images))
+    duplicates = deduplication.find_duplicates(
+        pool.records,
+        [evaluation_images.of_records("test", RecordSet((known,), (3,), CLASSES))],
+        str(tmp_path / "duplicates"),
+        "bytes",
+    )
+    options = balancing.BalancingOptions(duplicates=duplicates)
+    every = SelectionConfig(filter="none", balance="none")
+    arguments = (pool.records, pool.predictions, str(tmp_path / "b"), every, 1)
+    balanced = balancing.balance(*arguments, options)
+    kept = {features["image/id"].bytes_list.value[0] for features in read(balanced)}
+    assert kept == {f"image{i}".encode() for i in range(99) if i not in shared}
+    assert read_manifest(str(tmp_path / "b"))["results"]["duplicates"] == 3
+    with pytest.raises(InputError, match="duplicates"):
+        balancing.balance(*arguments)  # The directory was made without these three.

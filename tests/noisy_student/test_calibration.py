@@ -205,6 +205,7 @@ def test_iterate_calibrates_on_validation_data(calibrated, tiny, prepared, monke
     run = object.__new__(iterate._Run)
     run._config = dataclasses.replace(tiny, calibrate=True)
     run._work_dir, run._strategy, run.data = run_directory, None, prepared
+    run._duplicates = ""
     monkeypatch.setattr(
         iterate, "label", lambda *args, **_: (seen.append(args), directory)[1]
     )

@@ -13,7 +13,7 @@ from data.records import RecordSet
 from noisy_student import labeling, model_files
 from noisy_student.inference import Predictor
 from noisy_student.manifest import read_manifest
-from noisy_student.predictions import read_index
+from noisy_student.predictions import index_path, read_index
 
 
 @pytest.fixture
@@ -82,24 +82,34 @@ def test_batch_size_does_not_matter(
 
 
 def test_rerun_labels_only_missing_shards(teacher, prepared, cpu, tmp_path, monkeypatch):
-    labeled, whole = [], labeling._predict_shard
+    predictor, counts = labeling.Predictor, prepared.unlabeled.examples_per_file
+    options = labeling.LabelingOptions(batch_size=64)
 
-    def dying(predictor, path, *rest):
-        if len(labeled) == 2:
-            raise KeyboardInterrupt
-        labeled.append(os.path.basename(path))
-        return whole(predictor, path, *rest)
+    class Dying(predictor):
+        """Stops in the midst of the third shard."""
 
-    monkeypatch.setattr(labeling, "_predict_shard", dying)
+        def start(self, images, draw):
+            if draw == 2 * 2**15 + 2:
+                raise KeyboardInterrupt
+            return super().start(images, draw)
+
+    monkeypatch.setattr(labeling, "Predictor", Dying)
     with pytest.raises(KeyboardInterrupt):
-        labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu)
+        labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu, options)
+    names = [os.path.basename(path) for path in prepared.unlabeled.files]
+    # Whole shards are on record, with their index; of the third there is no trace.
+    there = {*names[:2], *(index_path(name) for name in names[:2])}
+    assert set(os.listdir(tmp_path)) == {*there, "manifest.json", "finished_shards"}
+    notes = {f"{name}.json" for name in names[:2]}
+    assert set(os.listdir(tmp_path / "finished_shards")) == notes
     # As if a kill had come between writing the second and the record of it.
-    os.remove(tmp_path / "finished_shards" / f"{labeled.pop()}.json")
-    monkeypatch.setattr(labeling, "_predict_shard", whole)
-    before = {name: os.stat(tmp_path / name).st_mtime_ns for name in labeled}
-    labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu)
-    assert {name: os.stat(tmp_path / name).st_mtime_ns for name in labeled} == before
-    assert len(read_predictions(str(tmp_path))) == prepared.unlabeled.num_examples
+    os.remove(tmp_path / "finished_shards" / f"{names[1]}.json")
+    monkeypatch.setattr(labeling, "Predictor", predictor)
+    before = os.stat(tmp_path / names[0])
+    labeling.label(teacher, prepared.unlabeled, str(tmp_path), cpu, options)
+    after = os.stat(tmp_path / names[0])
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert len(read_predictions(str(tmp_path))) == sum(counts)
 
 
 def test_a_noised_teacher_draws_noise_of_seed_and_shard(teacher, prepared, cpu, tmp_path):

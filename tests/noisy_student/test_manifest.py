@@ -1,6 +1,8 @@
 """Stages remember what is done, notice what is lost, and refuse what differs."""
 
+import concurrent.futures
 import os
+import threading
 
 import pytest
 
@@ -87,3 +89,44 @@ def test_directory_that_cannot_be_written_is_refused(tmp_path):
     path.write_text("in the way")
     with pytest.raises(InputError, match="can be written to"):
         make_directory(str(path / "below"))
+
+
+def test_a_worker_finds_what_another_one_finished_and_tidied_up(stage):
+    late = reopened(stage)
+    write(stage, "one")
+    stage.finish(["one"], {"total": 3})
+    assert not os.path.exists(stage.path("finished_shards"))
+    assert late.finished_shard("one")["extra"] == 7
+    assert late.finish(["one"], {"total": 3}) == {"total": 3}
+    assert reopened(stage).complete
+
+
+def test_many_workers_finish_at_once(stage):
+    names = [f"shard {number}" for number in range(20)]
+    workers = [reopened(stage) for _ in range(8)]
+    for number, name in enumerate(names):
+        write(workers[number % 8], name)
+    barrier = threading.Barrier(8)
+
+    def finish(worker):
+        barrier.wait()
+        return worker.finish(names, {"total": 20})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(finish, workers)) == [{"total": 20}] * 8
+    assert reopened(stage).complete
+    assert sorted(os.listdir(stage.directory)) == sorted(["manifest.json", *names])
+    assert list(read_manifest(stage.directory)["shards"]) == names
+
+
+def test_of_two_that_claim_a_directory_at_once_one_is_refused(stage):
+    # Both looked before either wrote: the later one's manifest is there.
+    os.remove(stage.path("manifest.json"))
+    Stage(stage.directory, "label", {"teacher": "xyz"})
+    with pytest.raises(InputError, match="teacher: 'xyz' -> 'abc'"):
+        write(stage, "one")
+    assert reopened_as(stage, "xyz").finished_shard("one") is None
+
+
+def reopened_as(stage, teacher):
+    return Stage(stage.directory, "label", {"teacher": teacher})

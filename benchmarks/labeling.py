@@ -1,0 +1,155 @@
+"""What labeling costs beyond the network: reading, decoding, writing.
+
+    python -m benchmarks.labeling --output=docs/results/labeling.json
+
+By turns in one process, for each batch size: the forward pass alone, on a batch in
+memory; and labeling as `tpu_scripts.label` does it, from shards of photos to shards of
+predictions with 1,000 classes, their index and the manifest. What happens once a run
+is left out of both: loading the network, tracing its graph. The published code predicts
+8 images at a time, so that is one of the batch sizes.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+
+from absl import flags
+
+from benchmarks.photos import photos
+from data import files
+from tpu_scripts import setting_flags
+
+_VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Side of the images in pixels.")
+_BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["64", "8"], "Images a step.")
+_SHARDS = flags.DEFINE_integer("shards", 4, "Files that are labeled in a turn.")
+_IMAGES = flags.DEFINE_integer("images", 128, "Images in each of them.")
+_ROUNDS = flags.DEFINE_integer("rounds", 6, "How often each contestant's turn comes.")
+_OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: print only.")
+
+_CLASSES = 1000
+
+
+def main():
+    from noisy_student.inference import Predictor
+    from noisy_student.strategy import create_strategy
+
+    model, strategy = _model(), create_strategy("cpu")
+    with tempfile.TemporaryDirectory() as directory:
+        contestants = {}
+        for size in map(int, _BATCH_SIZES.value):
+            predictor = Predictor(model, strategy, size)
+            contestants[f"forward pass, batches of {size}"] = _forward(predictor)
+            contestants[f"labeling, batches of {size}"] = _labeling(predictor, directory)
+        found = measure(contestants)
+    print(as_markdown(found))
+    if _OUTPUT.value:
+        given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZES, _SHARDS, _IMAGES, _ROUNDS)
+        settings = {flag.name: flag.value for flag in given}
+        files.write_json(_OUTPUT.value, {"settings": settings, "ms_an_image": found})
+
+
+def measure(contestants) -> dict[str, dict[str, dict[str, float]]]:
+    """Minimum and median of `wall` and `cpu`, milliseconds an image, of each."""
+    turns = {name: {"wall": [], "cpu": []} for name in contestants}
+    for number in range(_ROUNDS.value + 1):
+        for name, turn in contestants.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            turn()
+            if number:  # The first traces.
+                spent = time.perf_counter() - wall, time.process_time() - cpu
+                for key, seconds in zip(("wall", "cpu"), spent, strict=True):
+                    each = 1e3 * seconds / _SHARDS.value / _IMAGES.value
+                    turns[name][key].append(each)
+    return {
+        name: {
+            key: {"min": min(times), "median": statistics.median(times)}
+            for key, times in row.items()
+        }
+        for name, row in turns.items()
+    }
+
+
+def as_markdown(found) -> str:
+    """A row a contestant; below each labeling, its throughput over the forward pass."""
+    lines = ["| | wall, min | median | CPU, min | median |", "|---" * 5 + "|"]
+    before = None
+    for name, row in found.items():
+        values = [row[key][of] for key in ("wall", "cpu") for of in ("min", "median")]
+        lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
+        if name.startswith("labeling"):
+            parts = [b / v for b, v in zip(before, values, strict=True)]
+            cells = " | ".join(f"{100 * part:.1f} %" for part in parts)
+            lines.append(f"| of the forward pass | {cells} |")
+        before = values
+    return "\n".join(lines)
+
+
+def _model():
+    from noisy_student.config import ModelConfig
+
+    config = ModelConfig(variant=_VARIANT.value, image_size=_IMAGE_SIZE.value)
+    return config.build(_CLASSES, seed=0)
+
+
+def _forward(predictor):
+    import tensorflow as tf
+
+    size = _IMAGE_SIZE.value
+    shape = (predictor.batch_size, size, size, 3)
+    images = tf.random.stateless_uniform(shape, [0, 0], 0.0, 255.0).numpy()
+    steps = _SHARDS.value * _IMAGES.value // predictor.batch_size
+
+    def turn():
+        for _ in range(steps):
+            predictor(images)
+
+    return turn
+
+
+def _labeling(predictor, directory):
+    from noisy_student.manifest import Stage
+    from noisy_student.model_files import ModelInfo
+    from noisy_student.progress import Progress
+    from noisy_student.shard_labeling import LabeledImages, label_shards
+
+    unlabeled = _records(directory)
+    names = list(unlabeled.class_names)
+    teacher = ModelInfo(names, _IMAGE_SIZE.value, "inception", _VARIANT.value, 0, "")
+    images = LabeledImages(unlabeled, teacher)
+    turns = iter(range(1_000_000))
+
+    def turn():
+        output = os.path.join(directory, f"{predictor.batch_size}-{next(turns)}")
+        stage = Stage(output, "label", {})
+        progress = Progress("labeling", unlabeled.num_examples)
+        label_shards(predictor, images, range(_SHARDS.value), stage, progress)
+        shards = [os.path.basename(path) for path in unlabeled.files]
+        stage.finish(shards)
+
+    return turn
+
+
+def _records(directory):
+    from data import records
+    from data.records import RecordSet
+
+    paths, encoded = [], photos()
+    for shard in range(_SHARDS.value):
+        name = records.shard_name("unlabeled", shard, _SHARDS.value)
+        paths.append(os.path.join(directory, name))
+        examples = (
+            {
+                records.IMAGE: encoded[number % len(encoded)],
+                records.ID: f"{shard}/{number}".encode(),
+            }
+            for number in range(_IMAGES.value)
+        )
+        records.write_shard(paths[-1], examples)
+    counts = (_IMAGES.value,) * _SHARDS.value
+    return RecordSet(tuple(paths), counts, tuple(map(str, range(_CLASSES))))
+
+
+if __name__ == "__main__":
+    setting_flags.run(main)

@@ -1,0 +1,97 @@
+"""Where Apache Beam runs: in this process, on its cores, or on a cluster."""
+
+import contextlib
+import dataclasses
+import re
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from data.errors import InputError
+
+RUNNERS = ("direct", "dask", "dataflow", "flink", "spark", "portable")
+_NAMES = {
+    "dataflow": "DataflowRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+    "portable": "PortableRunner",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamRunner:
+    """A runner and its options, as Beam spells them.
+
+    Attributes:
+        name: One of `RUNNERS`.
+        options: Such as `--direct_num_workers=4`.
+
+    Raises:
+        InputError: No such runner, or an option that is none.
+    """
+
+    name: str = "direct"
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.name not in RUNNERS:
+            raise InputError(
+                f"`runner`: expected one of {', '.join(RUNNERS)}; received {self.name!r}."
+            )
+        for option in self.options:
+            if not option.startswith("--"):
+                raise InputError(
+                    "`beam_options`: expected options such as --direct_num_workers=4; "
+                    f"received {option!r}."
+                )
+
+    @contextlib.contextmanager
+    def pipeline(self):
+        """A `beam.Pipeline` that runs at the end of the `with` block.
+
+        Raises:
+            InputError: As a worker raised it; what Beam makes of it is its cause.
+        """
+        try:
+            with beam.Pipeline(runner=self._runner(), options=self._options()) as pipeline:
+                yield pipeline
+        except InputError:
+            raise
+        except Exception as error:
+            found = re.search(
+                r"InputError: (.*?)( \[while running |$)", str(error), re.DOTALL
+            )
+            if not found:
+                raise
+            raise InputError(found[1]) from error
+
+    def _options(self) -> PipelineOptions:
+        options = list(self.options)
+        if self.name == "dask" and not _given(options, "dask_partition_size"):
+            # Else up to 128 shards are one task, and nothing is divided.
+            options.append("--dask_partition_size=1")
+        several = self.name == "direct" and _given(options, "direct_num_workers")
+        if several and not _given(options, "direct_running_mode"):
+            options.append("--direct_running_mode=multi_processing")
+        return PipelineOptions(options)
+
+    def _runner(self):
+        if self.name == "direct":
+            # By name it may be Prism, which is fetched from the internet.
+            from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+            return FnApiRunner()
+        if self.name == "dask":
+            try:
+                from apache_beam.runners.dask.dask_runner import DaskRunner
+            except ImportError as error:
+                raise InputError(
+                    f"`runner` dask: expected dask and distributed; {error}. Install "
+                    "them: pip install dask distributed."
+                ) from error
+            return DaskRunner()
+        return _NAMES[self.name]
+
+
+def _given(options, name: str) -> bool:
+    return any(option.lstrip("-").partition("=")[0] == name for option in options)
