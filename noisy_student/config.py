@@ -289,6 +289,11 @@ class Config:
     noised_teacher: bool = setting(
         False, "Label with training's noise on (table 6); the method has none."
     )
+    calibrate: bool = setting(
+        False,
+        "Fit a temperature on the validation data, so that confidences of all teachers "
+        "mean the same, and label with it.",
+    )
     seed: int = setting(0, "Of every random draw of the run.")
 
 
@@ -342,6 +347,8 @@ def _check_frozen(config: Config) -> None:
 
 def _check_labeling(config: Config) -> None:
     """An online teacher has no stored labels to select from, and no noise."""
+    if config.calibrate:
+        _check_calibration(config)
     if not config.online_teacher:
         return
     if config.noised_teacher:
@@ -359,6 +366,23 @@ def _check_labeling(config: Config) -> None:
             "`min_confidence`, `images_per_class`: expected their defaults with "
             f"`online_teacher`, which selects nothing; received {config.selection}."
         )
+
+
+def _check_calibration(config: Config) -> None:
+    """A temperature is fitted on validation data, for stored labels without noise."""
+    if not config.data.validation_data:
+        raise InputError(
+            "`calibrate`: expected `validation_data` to fit the temperature on; received "
+            "none. Training and test images must not decide it."
+        )
+    for other, reason in (
+        ("online_teacher", "which stores no labels: use `student_softmax_temperature`"),
+        ("noised_teacher", "since the temperature is fitted without noise"),
+    ):
+        if getattr(config, other):
+            raise InputError(
+                f"`calibrate`: expected false with `{other}`, {reason}; received true."
+            )
 
 
 def check_data(data: DataConfig) -> None:

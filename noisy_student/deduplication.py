@@ -33,6 +33,7 @@ from noisy_student.image_hashes import (
 )
 from noisy_student.labeling import shards_by_name
 from noisy_student.manifest import Stage, read_manifest
+from noisy_student.parents import parent_records
 from noisy_student.predictions import hash_ids
 from noisy_student.progress import Progress
 
@@ -80,7 +81,8 @@ def find_duplicates(
         "by": by,
         "max_distance": MAX_DISTANCE if by == PERCEPTUAL else 0,
     }
-    stage = Stage(directory, STAGE, identity)
+    parent = parent_records(unlabeled, identity["unlabeled_data"])
+    stage = Stage(directory, STAGE, identity, {"unlabeled_data": parent})
     if not stage.complete:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             hasher = Hasher(pool, by)

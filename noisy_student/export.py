@@ -10,6 +10,7 @@ from data import augmentation, files
 from data.errors import InputError
 from noisy_student import model_card, model_files, tflite
 from noisy_student.manifest import Stage
+from noisy_student.parents import Parent
 from noisy_student.provenance import RECORD, provenance
 
 SAVED_MODEL = "saved_model"
@@ -83,7 +84,11 @@ def export(model: str, directory: str, options: tflite.TFLiteOptions | None = No
     """
     info = model_files.load_info(model)
     images = _representative(options, info)
-    stage = Stage(directory, "export", {"weights_sha256": info.weights_sha256})
+    identity = {"weights_sha256": info.weights_sha256}
+    parents = {}
+    if os.path.abspath(model) != os.path.abspath(directory):  # Not formats added to it.
+        parents["model"] = Parent(model, info.weights_sha256)
+    stage = Stage(directory, "export", identity, parents)
     record = provenance(model, info) or stage.results.get(RECORD, {})
     _check_same_images(stage, images)
     formats = [

@@ -23,14 +23,22 @@ class Predictor:
             of the replicas.
         noise_seed: Turns dropout and stochastic depth on, drawn from it; batch norm
             keeps its moving statistics, so that no image depends on its neighbours.
+        temperature: T of softmax(logits / T), see `calibration`.
     """
 
-    def __init__(self, model: keras.Model, strategy, batch_size: int, noise_seed=None):
+    def __init__(
+        self,
+        model: keras.Model,
+        strategy,
+        batch_size: int,
+        noise_seed=None,
+        temperature: float = 1.0,
+    ):
         check_one_process("labeling and evaluation", strategy)
         self._strategy = strategy
         replicas = strategy.num_replicas_in_sync
         self.batch_size = -(-batch_size // replicas) * replicas
-        self._noise_seed = noise_seed
+        self._noise_seed, self._temperature = noise_seed, temperature
         with strategy.scope():
             self._model = keras.models.clone_model(model)
             self._model.set_weights(model.get_weights())
@@ -79,6 +87,8 @@ class Predictor:
 
     def _probabilities(self, images, draw):
         if self._noise_seed is None:
-            return tf.nn.softmax(self._model(images, training=False))
-        with noise.noise_key(self._noise_seed, draw):
-            return tf.nn.softmax(self._model(images, training=True))
+            logits = self._model(images, training=False)
+        else:
+            with noise.noise_key(self._noise_seed, draw):
+                logits = self._model(images, training=True)
+        return tf.nn.softmax(logits / self._temperature)  # x / 1 is x, bit for bit.

@@ -27,6 +27,7 @@ from noisy_student.labeling import LabelingOptions, TeacherNoise, label
 from noisy_student.manifest import make_directory, read_manifest
 from noisy_student.preparation import PreparedData, prepare
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
+from noisy_student.teacher_calibration import read_calibration, summary_of
 from noisy_student.train_step import TrainingJob
 from noisy_student.training import train
 from noisy_student.training_loop import LoopOptions
@@ -132,13 +133,14 @@ class _Run:
         noise = None
         if config.noised_teacher:
             noise = TeacherNoise(config.augmentation, config.seed)
+        holdout = self.data.validation if config.calibrate else None
         here = f"generation_{generation}"
         predictions = label(
             teacher,
             self.data.unlabeled,
             self._directory(here, "predictions"),
             self._strategy,
-            LabelingOptions(noise=noise),
+            LabelingOptions(noise=noise, holdout=holdout),
             name=f"{here}/predictions",
         )
         return balance(
@@ -281,10 +283,12 @@ def _gained(generations: list[dict]) -> bool:
 
 def _pseudo_labels(generation_directory: str) -> dict:
     """What labeling and balancing put on record, without their lists of files."""
-    labeled = read_manifest(os.path.join(generation_directory, "predictions"))
+    predictions = os.path.join(generation_directory, "predictions")
+    labeled, calibration = read_manifest(predictions), read_calibration(predictions)
     balanced = read_manifest(os.path.join(generation_directory, "balanced"))
     return {
         "mean_confidence": labeled["results"]["mean_confidence"],
         "pool_accuracy": labeled["results"]["accuracy"],
+        **({"calibration": summary_of(calibration)} if calibration else {}),
         **balanced["results"],
     }

@@ -23,8 +23,10 @@ from noisy_student import model_files
 from noisy_student.config import setting
 from noisy_student.inference import Predictor
 from noisy_student.manifest import Stage
+from noisy_student.parents import Parent, parent_records
 from noisy_student.progress import Progress
 from noisy_student.shard_labeling import LabeledImages, label_shards
+from noisy_student.teacher_calibration import calibrate_teacher
 
 BATCH_SIZE = 256
 
@@ -54,12 +56,16 @@ class LabelingOptions:
             shard from that one on.
         num_workers: How many share the shards. Neither is part of what the labels
             are: other workers, or one alone, can go on with what is there.
+        holdout: Labeled images that the teacher was not trained on: labels are p^(1/T)
+            with the T that fits these best, see `calibration`. None: as the teacher
+            says.
     """
 
     batch_size: int = setting(BATCH_SIZE, "Images a step, over all replicas.")
     noise: TeacherNoise | None = None
     worker_index: int = setting(0, "Which of the workers this is, from 0.")
     num_workers: int = setting(1, "How many workers share the shards.")
+    holdout: RecordSet | None = None
 
     def __post_init__(self):
         for name in ("batch_size", "num_workers"):
@@ -96,7 +102,11 @@ def label(
         name: For the progress line.
     """
     info, shards = model_files.load_info(teacher), shards_by_name(unlabeled)
-    stage = Stage(directory, "label", _identity(info, unlabeled, options))
+    identity = _identity(info, unlabeled, options)
+    if options.holdout:
+        identity["calibration"] = _calibration(teacher, directory, strategy, options)
+    parents = _parents(teacher, unlabeled, options.holdout, identity)
+    stage = Stage(directory, "label", identity, parents)
     if stage.complete:
         return directory
     if options.num_workers > 1:
@@ -114,6 +124,32 @@ def label(
     bad_records.print_note(summary["skipped_records"])
     stage.finish(list(shards), summary, timing)
     return directory
+
+
+def _parents(teacher, unlabeled, holdout, identity: dict) -> dict[str, Parent]:
+    """Where what `identity` names lies."""
+    found = {
+        "teacher": Parent(teacher, identity["teacher_sha256"]),
+        "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
+    }
+    if holdout:
+        fingerprint = identity["calibration"]["validation_data"]
+        found["validation_data"] = parent_records(holdout, fingerprint)
+    return found
+
+
+def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict:
+    """The temperature and the images it was fitted on, for the stage's identity."""
+    if options.noise:
+        raise InputError(
+            "`calibrate`: expected false with `noised_teacher`; received true. The "
+            "temperature is fitted without noise and would not hold for noised labels."
+        )
+    record = calibrate_teacher(
+        teacher, options.holdout, directory, strategy, options.batch_size
+    )
+    fitted_on = {k: v for k, v in record["identity"].items() if k != "teacher_sha256"}
+    return {"temperature": record["temperature"], **fitted_on}
 
 
 def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:
@@ -148,7 +184,14 @@ def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress
     if missing:
         model, info = model_files.load_model(teacher)
         noise = options.noise and _noise_of(options.noise, info)
-        predictor = Predictor(model, strategy, options.batch_size, noise and noise.seed)
+        calibrated = stage.identity.get("calibration", {"temperature": 1.0})
+        predictor = Predictor(
+            model,
+            strategy,
+            options.batch_size,
+            noise and noise.seed,
+            calibrated["temperature"],
+        )
         images = LabeledImages(unlabeled, info, noise)
         label_shards(predictor, images, missing, stage, progress, done)
     return progress

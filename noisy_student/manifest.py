@@ -7,13 +7,17 @@ identity, a stage does what is missing; with another one it is refused.
 
 import contextlib
 import datetime
+import hashlib
 import os
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from noisy_student.code_version import code_version
 from noisy_student.config import differences
+from noisy_student.parents import Parent
 
 MANIFEST = "manifest.json"
 _FINISHED = "finished_shards"
@@ -23,8 +27,9 @@ class Stage:
     """One directory of output.
 
     `manifest.json` holds `stage`, `identity`, `complete`, `shards` (by name:
-    `records`, `bytes`, `sha256` and the stage's own facts), `results`, and
-    `created` and `timing`, which alone may differ between two equal runs.
+    `records`, `bytes`, `sha256` and the stage's own facts), `results`, and what alone
+    may differ between two equal runs: `created`, `timing`, `code_version`, and the
+    directories in `parents`.
 
     While the stage runs, each finished shard has a JSON file of its own, so
     that any number of workers can finish shards without a lock.
@@ -33,12 +38,19 @@ class Stage:
         directory: Where the output goes; made if missing.
         name: The stage's name, such as `label`.
         identity: What the output is made from: JSON values that decide it.
+        parents: Where it lies, by the name it has in the identity; for `lineage`.
 
     Raises:
         InputError: The directory holds output of another identity.
     """
 
-    def __init__(self, directory: str, name: str, identity: dict):
+    def __init__(
+        self,
+        directory: str,
+        name: str,
+        identity: dict,
+        parents: Mapping[str, Parent] | None = None,
+    ):
         self.directory = directory
         self._name, self._identity = name, identity
         self._path = os.path.join(directory, MANIFEST)
@@ -52,6 +64,11 @@ class Stage:
                 "complete": False,
                 "shards": {},
                 "results": {},
+                "parents": {
+                    role: parent.stored(directory)
+                    for role, parent in (parents or {}).items()
+                },
+                "code_version": code_version(),
                 "created": _now(),
                 "timing": {},
             }
@@ -157,6 +174,7 @@ class Stage:
             shards=shards,
             results=results or {},
             timing=timing or {},
+            code_version=code_version(),
             created=_now(),
         )
         files.write_json(self._path, self._manifest)
@@ -204,6 +222,14 @@ def read_manifest(directory: str) -> dict:
             "Run its command again: it continues where it stopped."
         )
     return manifest
+
+
+def shards_digest(manifest: dict) -> str:
+    """SHA-256 over names and digests of a finished stage's shards."""
+    digest = hashlib.sha256()
+    for name, facts in sorted(manifest["shards"].items()):
+        digest.update(f"{name}:{facts['sha256']};".encode())
+    return digest.hexdigest()
 
 
 def training_record(model: str, weights_sha256: str) -> dict | None:

@@ -84,6 +84,24 @@ def load_info(directory: str, argument: str = "model") -> ModelInfo:
 
 def load_model(directory: str) -> tuple[keras.Model, ModelInfo]:
     """The model and its info; refuses weights that are not those on record."""
+    model, info = _load(directory)
+    found = weights_digest(model, info.variant)
+    if found != info.weights_sha256:
+        raise InputError(
+            f"{directory}: expected weights with the SHA-256 of {INFO}, "
+            f"{info.weights_sha256}; {MODEL} holds others, {found}. The two files do not "
+            "belong together."
+        )
+    return model, info
+
+
+def stored_digest(directory: str) -> str:
+    """`weights_digest` of the model as it lies there, whatever its info says."""
+    model, info = _load(directory)
+    return weights_digest(model, info.variant)
+
+
+def _load(directory: str) -> tuple[keras.Model, ModelInfo]:
     info = load_info(directory)
     own_model.register_layers(info.variant)
     try:
@@ -96,11 +114,6 @@ def load_model(directory: str) -> tuple[keras.Model, ModelInfo]:
             f"{' '.join(str(error).split())[:200]} Run where its module can be imported, "
             "and register its layers with @keras.saving.register_keras_serializable."
         ) from error
-    if weights_digest(model, info.variant) != info.weights_sha256:
-        raise InputError(
-            f"{directory}: expected weights with the SHA-256 of {INFO}; {MODEL} holds "
-            "others. The two files do not belong together."
-        )
     return model, info
 
 

@@ -1,8 +1,8 @@
 """What is on record about a trained model: data, settings, metrics, ancestors.
 
-Looks into the model's own directory and into those that `iterate`, and the
-stages by hand, lay out around it. A neighbour counts only where a digest ties
-it to the model; what no record says is left out.
+Looks into the model's own directory and, with `ancestors`, into those it was made
+from. These count only where a digest ties them to the model; what no record says is
+left out.
 """
 
 import os
@@ -11,11 +11,10 @@ import re
 import tensorflow as tf
 
 from data import files
-from data.records import RecordSet
-from noisy_student import recipes
+from noisy_student import ancestors, recipes
+from noisy_student.ancestors import above, name_of
 from noisy_student.config import to_dict
 from noisy_student.evaluation import METRICS
-from noisy_student.manifest import MANIFEST
 from noisy_student.model_files import ModelInfo
 
 RECORD = "record"  # Where the manifest of an export keeps it.
@@ -38,42 +37,49 @@ def provenance(model: str, info: ModelInfo) -> dict:
         `weights_sha256`, `model` (its directory) and, for students,
         `pseudo_labeled` (examples) and `pseudo_label_accuracy` (0 to 1).
     """
-    manifest = _manifest(model)
+    manifest = ancestors.manifest_of(model)
     if manifest.get("stage") == "export":
         return manifest["results"].get(RECORD, {})
-    record = {"metrics": _metrics(model, info)}
+    record = {"metrics": metrics(model, info)}
     of_these_weights = (
         manifest.get("results", {}).get("weights_sha256") == info.weights_sha256
     )
     if manifest.get("stage") == "train" and of_these_weights:
-        record |= _training(model, manifest)
+        record |= {**training_facts(model, manifest), "lineage": lineage(model)}
     return _known(record)
 
 
 def lineage(model: str) -> list[dict]:
     """The chain of teachers that ends with `model`, as far back as it is on record."""
-    chain = []
-    while model:
-        manifest = _manifest(model)
-        link = {
-            "model": _name(model),
-            "weights_sha256": manifest["results"]["weights_sha256"],
-        }
+    chain, manifest = [], ancestors.manifest_of(model)
+    while manifest:
+        weights = ancestors.weights_of(manifest)
+        link = {"model": name_of(manifest["directory"]), "weights_sha256": weights}
         chain.insert(0, link)
-        balanced = _balanced(model, manifest["identity"])
-        predictions = _predictions(model, balanced)
-        teacher = manifest["identity"].get("online_teacher")
-        if predictions:
+        balanced = _matching(ancestors.balanced(manifest))
+        if balanced:
             link["pseudo_labeled"] = balanced["results"]["examples"]
             link["pseudo_label_accuracy"] = balanced["results"]["accuracy"]
-            teacher = predictions["identity"]["teacher_sha256"]
-        model = _trained_model(model, teacher) if teacher else None
-        if teacher and not model:
+        teacher, manifest = _teacher(manifest, balanced)
+        if teacher and not manifest:
             chain.insert(0, {"weights_sha256": teacher})
     return [_known(link) for link in chain]
 
 
-def _training(model: str, manifest: dict) -> dict:
+def _teacher(training: dict, balanced: dict) -> tuple[str | None, dict]:
+    """Digest and, where it is still there, record of what labeled for a training."""
+    digest = training["identity"].get("online_teacher")
+    child, role = training, "online_teacher"
+    if balanced:
+        child, role = _matching(ancestors.predictions(balanced)), "teacher"
+        digest = child and child["identity"].get("teacher_sha256")
+    if not digest:
+        return None, {}
+    return digest, _matching(ancestors.model(child, role, digest))
+
+
+def training_facts(model: str, manifest: dict) -> dict:
+    """What `provenance` says of a training, but for its metrics and lineage."""
     identity = manifest["identity"]
     role, generation = _place(model, bool(identity["pseudo_labeled_data"]))
     config = _run_config(model, role, identity)
@@ -86,13 +92,12 @@ def _training(model: str, manifest: dict) -> dict:
         "initial_weights": (identity.get("initial_weights") or {}).get("weights_sha256"),
         "steps": manifest["results"]["steps"],
         "data": _data(model, manifest, config),
-        "lineage": lineage(model),
     }
 
 
 def _place(model: str, has_pseudo_labels: bool) -> tuple[str | None, int | None]:
     """Role and generation, from the name `generation_<g>/<role>` of the directory."""
-    match = re.fullmatch(r"generation_(\d+)/(teacher|student|control)", _name(model))
+    match = re.fullmatch(r"generation_(\d+)/(teacher|student|control)", name_of(model))
     if not match:
         return "student" if has_pseudo_labels else None, None
     generation, role = int(match[1]), match[2]
@@ -101,7 +106,7 @@ def _place(model: str, has_pseudo_labels: bool) -> tuple[str | None, int | None]
 
 def _run_config(model: str, role: str | None, identity: dict) -> dict:
     """The configuration of the run around the model, if it is the model's own."""
-    path = os.path.join(_above(_above(model)), _CONFIG)
+    path = os.path.join(above(above(model)), _CONFIG)
     if not role or not tf.io.gfile.exists(path):
         return {}
     config = files.read_json(path)
@@ -118,7 +123,8 @@ def _recipe(config: dict) -> str | None:
     return None
 
 
-def _metrics(model: str, info: ModelInfo) -> dict:
+def metrics(model: str, info: ModelInfo) -> dict:
+    """By name of set, `images`, `top_1` and `top_5`, of these weights alone."""
     stored = _stored_metrics(model)
     if stored.get("identity", {}).get("weights_sha256") != info.weights_sha256:
         return {}
@@ -139,8 +145,7 @@ def _data(model: str, manifest: dict, config: dict) -> dict:
     identity = manifest["identity"]
     counts = manifest["results"].get("images", {})
     found = {"labeled": (identity["labeled_data"], counts.get("labeled"))}
-    balanced = _balanced(model, identity)
-    if balanced:
+    if balanced := _matching(ancestors.balanced(manifest)):
         unlabeled = balanced["results"]["unlabeled"]
         found["unlabeled"] = (balanced["identity"]["unlabeled_data"], unlabeled)
     stored = _stored_metrics(model)
@@ -162,75 +167,16 @@ def _data(model: str, manifest: dict, config: dict) -> dict:
 
 def _prepared(model: str) -> dict[str, str]:
     """Data set strings by fingerprint of the sets that were prepared for the run."""
-    data = os.path.join(_above(_above(model)), "data")
+    data = os.path.join(above(above(model)), "data")
     return {
-        _fingerprint(manifest): manifest["identity"]["dataset"]
-        for manifest in _stages(data, "prepare")
+        ancestors.fingerprint_of(manifest): manifest["identity"]["dataset"]
+        for manifest in ancestors.stages(data, "prepare")
     }
 
 
-def _balanced(model: str, identity: dict) -> dict | None:
-    """The manifest, beside the model, of the pseudo-labeled set it learned from."""
-    wanted = identity["pseudo_labeled_data"]
-    for manifest in _stages(_above(model), "balance") if wanted else ():
-        if _fingerprint(manifest) == wanted:
-            return manifest
-    return None
-
-
-def _predictions(model: str, balanced: dict | None) -> dict | None:
-    """The manifest, beside the model, of the predictions that were balanced."""
-    for manifest in _stages(_above(model), "label") if balanced else ():
-        digests = {name: facts["sha256"] for name, facts in manifest["shards"].items()}
-        if digests == balanced["identity"]["predictions"]:
-            return manifest
-    return None
-
-
-def _trained_model(near: str, weights_sha256: str) -> str | None:
-    """The directory of these weights, of this generation or of another one."""
-    generation = _above(near)
-    others = os.path.join(_above(generation), "generation_*")
-    for manifest in [*_stages(generation, "train"), *_stages(others, "train")]:
-        if manifest["results"]["weights_sha256"] == weights_sha256:
-            return manifest["directory"]
-    return None
-
-
-def _fingerprint(manifest: dict) -> str | None:
-    """`RecordSet.fingerprint` of a stage's shards; None where some are gone."""
-    names = [
-        name
-        for name, facts in sorted(manifest["shards"].items())
-        if facts["records"] or manifest["stage"] != "balance"
-    ]
-    paths = tuple(os.path.join(manifest["directory"], name) for name in names)
-    if not all(map(tf.io.gfile.exists, paths)):
-        return None
-    return RecordSet(paths, (), class_names=()).fingerprint()
-
-
-def _stages(parent: str, stage: str) -> list[dict]:
-    """Manifests of the finished stages in the directories right below `parent`."""
-    paths = sorted(tf.io.gfile.glob(os.path.join(parent, "*", MANIFEST)))
-    manifests = [_manifest(os.path.dirname(path)) for path in paths]
-    return [each for each in manifests if each["stage"] == stage and each["complete"]]
-
-
-def _manifest(directory: str) -> dict:
-    """With `directory` added; empty where there is none."""
-    path = os.path.join(directory, MANIFEST)
-    if not tf.io.gfile.exists(path):
-        return {}
-    return {**files.read_json(path), "directory": directory}
-
-
-def _name(model: str) -> str:
-    return "/".join(model.rstrip("/").split("/")[-2:])
-
-
-def _above(directory: str) -> str:
-    return os.path.dirname(directory.rstrip("/"))
+def _matching(found: ancestors.Ancestor | None) -> dict:
+    """Its manifest, if it is what its child was made from; else nothing."""
+    return found.manifest if found and found.matches else {}
 
 
 def _known(record: dict) -> dict:

@@ -16,6 +16,7 @@ from data import files
 from noisy_student.history import read_history
 from noisy_student.manifest import read_manifest
 from noisy_student.predictions import read_index
+from noisy_student.teacher_calibration import read_calibration
 
 REPORT, PICTURE = "report/index.html", "report/accuracy.png"
 _COLORS = {"teacher": "#7f7f7f", "control": "#ff7f0e", "student": "#1f77b4"}
@@ -82,7 +83,7 @@ def write_report(work_dir: str, summary: dict) -> str:
 
 def _label_plots(work_dir, summary) -> list[tuple]:
     """Figures of the stored pseudo-labels, which an online teacher does not leave."""
-    return [
+    plots = [
         (
             _plot_confidences(work_dir, summary),
             "How confident the teacher of each generation is on the unlabeled images; "
@@ -93,6 +94,17 @@ def _label_plots(work_dir, summary) -> list[tuple]:
             "Pseudo-labeled images kept of each class, and examples with copies.",
         ),
     ]
+    calibrations = _calibrations(work_dir, summary)
+    if calibrations:
+        plots.append(
+            (
+                _plot_reliability(calibrations),
+                "How often each teacher is right at each confidence, on validation data: "
+                "as it is (left), and at the temperature T that its labels have. Error: "
+                "expected calibration error. Larger points stand for more images.",
+            )
+        )
+    return plots
 
 
 def _plot_accuracy(summary):
@@ -130,9 +142,7 @@ def _plot_confidences(work_dir, summary):
     figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
     edges = np.linspace(0, 1, 51)
     for outcome in summary["generations"][1:]:
-        directory = os.path.join(
-            work_dir, f"generation_{outcome['generation']}", "predictions"
-        )
+        directory = _predictions(work_dir, outcome)
         counts = np.zeros(len(edges) - 1, np.int64)
         for shard in read_manifest(directory)["shards"]:
             confidences = read_index(os.path.join(directory, shard)).confidences
@@ -144,6 +154,57 @@ def _plot_confidences(work_dir, summary):
     axes.set_ylabel("unlabeled images")
     axes.legend(fontsize="small")
     return figure
+
+
+def _calibrations(work_dir, summary) -> dict[int, dict]:
+    """What was fitted, by generation; empty for labels that were not calibrated."""
+    found = {
+        outcome["generation"]: read_calibration(_predictions(work_dir, outcome))
+        for outcome in summary["generations"][1:]
+    }
+    return {generation: record for generation, record in found.items() if record}
+
+
+def _plot_reliability(calibrations: dict[int, dict]):
+    """Accuracy against confidence; a point's area is its share of the images."""
+    figure, axes = plt.subplots(
+        len(calibrations),
+        2,
+        figsize=(8, 3.9 * len(calibrations)),
+        layout="constrained",
+        squeeze=False,
+    )
+    for row, (generation, record) in zip(axes, calibrations.items(), strict=True):
+        temperatures = {"before": 1.0, "after": record["temperature"]}
+        for plot, (when, temperature) in zip(row, temperatures.items(), strict=True):
+            _draw_bins(plot, record[when]["bins"])
+            error = record[when]["expected_calibration_error"]
+            plot.set_title(
+                f"teacher of generation {generation}, T = {temperature:.3g}: "
+                f"error {_percent(error)}",
+                fontsize="medium",
+            )
+    return figure
+
+
+def _draw_bins(plot, bins: list[dict]) -> None:
+    edges = np.linspace(0, 1, len(bins) + 1)
+    full = [row for row in bins if row["count"]]
+    confidences, accuracies, counts = (
+        np.array([row[key] for row in full])
+        for key in ("mean_confidence", "accuracy", "count")
+    )
+    heights = [row["accuracy"] or 0.0 for row in bins]
+    plot.bar(edges[:-1], heights, edges[1], align="edge", color="#9ecae1", ec="white")
+    areas = 300 * counts / counts.sum() + 6
+    plot.scatter(confidences, accuracies, areas, "#1f77b4", zorder=3, clip_on=False)
+    plot.plot([0, 1], [0, 1], color="k", ls=":")
+    plot.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    plot.set(xlabel="confidence", ylabel="accuracy")
+
+
+def _predictions(work_dir, outcome) -> str:
+    return os.path.join(work_dir, f"generation_{outcome['generation']}", "predictions")
 
 
 def _plot_classes(summary):

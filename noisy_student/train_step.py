@@ -26,6 +26,7 @@ from data.records import BadRecord, RecordSet
 from efficientnet import freezing, noise
 from noisy_student import bad_step, ema, losses, model_files, optimizer, warm_start
 from noisy_student.config import ModelConfig, TrainingConfig
+from noisy_student.parents import Parent, parent_records
 from noisy_student.warm_start import InitialWeights
 
 
@@ -87,6 +88,23 @@ class TrainingJob:
             "seed": self.seed,
             "initial_weights": self.initial_weights and self.initial_weights.identity(),
         }
+
+    def parents(self, identity: dict) -> dict[str, Parent]:
+        """Where what `identity` names lies."""
+        found = {"labeled_data": parent_records(self.labeled, identity["labeled_data"])}
+        if self.pseudo_labeled:
+            fingerprint = identity["pseudo_labeled_data"]
+            parent = parent_records(self.pseudo_labeled, fingerprint)
+            found["pseudo_labeled_data"] = parent
+        if self.online_teacher:
+            found["online_teacher"] = Parent(
+                self.online_teacher, identity["online_teacher"]
+            )
+        if self.initial_weights:
+            found["initial_weights"] = Parent(
+                self.initial_weights.directory, self.initial_weights.weights_sha256
+            )
+        return found
 
 
 class NoisyStudentTrainer(orbit.AbstractTrainer):

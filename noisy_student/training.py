@@ -60,7 +60,8 @@ def train(
         # Before the directory is claimed.
         warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
     with full_disk.explained(directory, "what training writes"):
-        stage = Stage(directory, "train", job.identity())
+        identity = job.identity()
+        stage = Stage(directory, "train", identity, job.parents(identity))
         if stage.complete and model_files.exists(directory):
             return model_files.load_info(directory)
         best = None

@@ -7,7 +7,8 @@
 Several processes that share the files label faster: each runs this with
 --num_workers=N and a --worker_index of its own, 0 to N - 1. With --noised_teacher,
 labels are made under noise, as the paper tried (table 6): the teacher's own, or what
---augmentation and the flags beside it say.
+--augmentation and the flags beside it say. With --calibrate, confidences are made to be
+as often right as they say, measured on --validation_data.
 """
 
 import dataclasses
@@ -19,20 +20,19 @@ from data.augmentation import Augmentation
 from data.errors import InputError
 from noisy_student import config, labeling, model_files
 from noisy_student.manifest import is_complete, read_manifest, training_record
-from noisy_student.preparation import prepare_set
-from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
+from tpu_scripts import (
+    augmentation_flags,
+    calibration_flags,
+    record_flags,
+    setting_flags,
+    strategy_flags,
+)
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Directory of the teacher, as training writes it.", required=True
 )
 _UNLABELED = flags.DEFINE_string(
     "unlabeled_data", None, "Unlabeled data set.", required=True
-)
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
 )
 _NOISED_TEACHER = flags.DEFINE_bool(
     "noised_teacher", False, "Label with the noise of training on; the method has none."
@@ -43,6 +43,8 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 setting_flags.define(labeling.LabelingOptions)
 augmentation_flags.define()
+calibration_flags.define()
+record_flags.define()
 strategy_flags.define()
 
 
@@ -51,15 +53,13 @@ def main():
     _check_prepared(options)
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     info = model_files.load_info(_MODEL.value)
-    unlabeled = prepare_set(
-        _UNLABELED.value,
-        os.path.join(_OUTPUT_DIR.value, "data"),
-        class_names=info.class_names,
-        label_offset=_LABEL_OFFSET.value,
-        skip_bad_records=_SKIP_BAD_RECORDS.value,
-        labeled=False,
+    noise = _noise(info)
+    holdout = calibration_flags.holdout(_OUTPUT_DIR.value, info.class_names)
+    directory = os.path.join(_OUTPUT_DIR.value, "data")
+    unlabeled = record_flags.prepare(
+        _UNLABELED.value, directory, info.class_names, labeled=False
     )
-    options = dataclasses.replace(options, noise=_noise(info))
+    options = dataclasses.replace(options, noise=noise, holdout=holdout)
     labeling.label(_MODEL.value, unlabeled, _OUTPUT_DIR.value, strategy, options)
     if is_complete(_OUTPUT_DIR.value):
         done = read_manifest(_OUTPUT_DIR.value)["results"]

@@ -104,10 +104,10 @@ def run_with_kills(name, data, chain, lengths: Lengths, draw) -> list[Found]:
 
 
 def assert_same_stage(ours: str, unbroken: str) -> None:
-    """Manifests but for times; shards byte for byte, of models every weight."""
+    """Manifests but for times and code; shards byte for byte, of models every weight."""
     found, expected = read_any_manifest(ours), read_any_manifest(unbroken)
-    for times in ("created", "timing"):
-        del found[times], expected[times]
+    for free in ("created", "timing", "code_version"):
+        del found[free], expected[free]
     assert found == expected
     assert_same_shards(ours, unbroken, list(expected["shards"]))
     if expected["stage"] == "train":

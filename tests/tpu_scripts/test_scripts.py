@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -22,6 +23,7 @@ SCRIPTS = (
     "evaluate",
     "export",
     "fixres",
+    "lineage",
     "predict",
     "show_augmentations",
 )
@@ -128,6 +130,38 @@ def test_predict_labels_a_folder(tmp_path, finished_run):
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [f"deeper/{i:06d}.png" for i in range(3)]
     assert all(row["class_name"] in "0123456789" for row in rows)
+
+
+def test_lineage_is_printed_and_a_difference_ends_with_its_name(finished_run, tmp_path):
+    left_out = shutil.ignore_patterns("checkpoints", "tensorboard", "report", "export")
+    run = shutil.copytree(finished_run[0], tmp_path / "run", ignore=left_out)
+    path = run / "generation_1/student/metrics.json"
+    path.write_text(path.read_text().replace('"weights_sha256": "', '"weights_sha256": "f'))
+    printed = run_script("lineage", f"--work_dir={run}", "--verify_files", expect=1)
+    assert f"{run}/generation_1/student: student of generation 1" in printed
+    assert f"{run}/generation_0/teacher: teacher of generation 0" in printed
+    assert "Error: 1 mismatch(es) in the lineage:" in printed
+    assert f"{path}: weights (SHA-256) of the model measured: expected" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.slow
+def test_labels_are_calibrated_with_labeled_images_alone(finished_run, tmp_path):
+    label = (
+        f"--model={finished_run[0]}/generation_0/teacher",
+        f"--unlabeled_data=tfrecord:{finished_run[0]}/data/test",
+        f"--output_dir={tmp_path}/p",
+        "--calibrate",
+    )
+    printed = run_script("label", *label, expect=1)
+    assert "Error: `validation_data`: expected together with --calibrate" in printed
+    assert not os.path.exists(tmp_path / "p")
+    data = f"--validation_data=tfrecord:{finished_run[0]}/data/validation"
+    printed = run_script("label", *label, data)
+    assert "expected calibration error" in printed
+    with open(tmp_path / "p/calibration.json") as file:
+        temperature = json.load(file)["temperature"]
+    assert f"calibration: temperature {temperature:.3f};" in printed
 
 
 def test_the_noise_is_drawn_as_a_picture(tmp_path):
