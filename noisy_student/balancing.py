@@ -14,7 +14,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-from data import files, records
+from data import files, records, soft_labels
 from data.bad_records import without_bad
 from data.errors import InputError
 from data.records import RecordSet
@@ -240,7 +240,7 @@ def _join(images_path, predictions_path, copies, tally, skipped=()):
             records.ID: id_,
             records.LABEL: label,
             records.CONFIDENCE: features[records.CONFIDENCE].float_list.value[0],
-            records.PROBABILITIES: list(features[records.PROBABILITIES].float_list.value),
+            **soft_labels.copy_features(features),
             records.COPIES: copies[id_],
         }
 

@@ -13,7 +13,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from data import bad_records, pipeline, records
+from data import bad_records, pipeline, records, soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
@@ -48,10 +48,12 @@ class LabelingOptions:
     Attributes:
         batch_size: Images a step, over all replicas.
         noise: None in the paper's method.
+        label_format: How probabilities are stored, see `data.soft_labels`.
     """
 
     batch_size: int = BATCH_SIZE
     noise: TeacherNoise | None = None
+    label_format: str = "float32"
 
 
 def label(
@@ -73,6 +75,7 @@ def label(
         name: For the progress line.
     """
     info, noise = model_files.load_info(teacher), options.noise
+    soft_labels.parse_format(options.label_format, len(info.class_names))
     shards = shards_by_name(unlabeled)
     identity = {
         "teacher_sha256": info.weights_sha256,
@@ -80,6 +83,7 @@ def label(
         "images": unlabeled.num_examples,
         "unlabeled_data": unlabeled.fingerprint(),
         "teacher_noise": noise and dataclasses.asdict(noise),
+        "label_format": options.label_format,
     }
     stage = Stage(directory, "label", identity)
     if stage.complete:
@@ -96,8 +100,8 @@ def label(
             batches = _batches(path, unlabeled, info, predictor.batch_size, input_noise)
             predicted = predictor.over(batches, number * _DRAWS_OF_SHARD)
             rows = _predict_shard(predicted, path, unlabeled, info, progress, done)
-            done += _write_predictions(stage, shard, rows)["records"]
-    summary = _summarize([stage.finished_shard(shard) for shard in shards])
+            done += write_predictions(stage, shard, rows)["records"]
+    summary = summarize([stage.finished_shard(shard) for shard in shards])
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     bad_records.print_note(summary["skipped_records"])
@@ -154,7 +158,16 @@ def _predict_shard(predicted, path, unlabeled, info, progress, start) -> dict:
     return rows
 
 
-def _write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
+def write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
+    """Writes a shard of predictions and its index; returns its facts.
+
+    Args:
+        stage: With `label_format` in its identity.
+        shard: File name.
+        rows: Arrays over the images: id, label, confidence, probabilities, truth.
+    """
+    label_format = soft_labels.parse_format(stage.identity["label_format"])
+    labels = soft_labels.encode(rows["probabilities"], label_format)
     index = Index(rows["id"], rows["label"], rows["confidence"])
     write_index(stage.path(shard), index)
     count = records.write_shard(
@@ -164,7 +177,7 @@ def _write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
                 records.ID: rows["id"][i],
                 records.LABEL: int(rows["label"][i]),
                 records.CONFIDENCE: float(rows["confidence"][i]),
-                records.PROBABILITIES: rows["probabilities"][i],
+                **labels[i],
             }
             for i in range(len(rows["id"]))
         ),
@@ -179,7 +192,7 @@ def _write_predictions(stage: Stage, shard: str, rows: dict) -> dict:
     )
 
 
-def _summarize(shards: list[dict]) -> dict:
+def summarize(shards: list[dict]) -> dict:
     """Totals; `accuracy` only where the truth of all images is known."""
     count = sum(facts["records"] for facts in shards)
     known = sum(facts["truth_known"] for facts in shards)

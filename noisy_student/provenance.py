@@ -66,7 +66,7 @@ def lineage(model: str) -> list[dict]:
         if predictions:
             link["pseudo_labeled"] = balanced["results"]["examples"]
             link["pseudo_label_accuracy"] = balanced["results"]["accuracy"]
-            teacher = predictions["identity"]["teacher_sha256"]
+            teacher = predictions["identity"].get("teacher_sha256")
         model = _trained_model(model, teacher) if teacher else None
         if teacher and not model:
             chain.insert(0, {"weights_sha256": teacher})
