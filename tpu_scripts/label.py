@@ -5,7 +5,8 @@
         --output_dir=runs/hand/generation_1/predictions
 
 With --noised_teacher, labels are made under noise, as the paper tried (table 6): the
-teacher's own, or what --augmentation and the flags beside it say.
+teacher's own, or what --augmentation and the flags beside it say. With
+--import_predictions and --class_names, predictions made elsewhere are taken instead.
 """
 
 import os
@@ -15,12 +16,13 @@ from absl import flags
 from data.augmentation import Augmentation
 from data.errors import InputError
 from noisy_student import config, labeling, model_files
+from noisy_student.imported_predictions import import_predictions
 from noisy_student.manifest import read_manifest, training_record
 from noisy_student.preparation import prepare_set
-from tpu_scripts import augmentation_flags, setting_flags, strategy_flags
+from tpu_scripts import augmentation_flags, import_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string(
-    "model", None, "Directory of the teacher, as training writes it.", required=True
+    "model", "", "Directory of the teacher, as training writes it."
 )
 _UNLABELED = flags.DEFINE_string(
     "unlabeled_data", None, "Unlabeled data set.", required=True
@@ -34,6 +36,9 @@ _SKIP_BAD_RECORDS = flags.DEFINE_bool(
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", labeling.BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
+_LABEL_FORMAT = flags.DEFINE_string(
+    "label_format", "float32", "Of stored probabilities: float32, float16 or top_K."
+)
 _NOISED_TEACHER = flags.DEFINE_bool(
     "noised_teacher", False, "Label with the noise of training on; the method has none."
 )
@@ -42,29 +47,34 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where predictions go.", required=True
 )
 augmentation_flags.define()
+import_flags.define()
 strategy_flags.define()
 
 
 def main():
-    strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
-    info = model_files.load_info(_MODEL.value)
-    unlabeled = prepare_set(
+    output_dir, label_format = _OUTPUT_DIR.value, _LABEL_FORMAT.value
+    if import_flags.importing():
+        source, names = flags.FLAGS.import_predictions, import_flags.class_names()
+        import_predictions(source, _unlabeled(names), names, output_dir, label_format)
+    else:
+        strategy = strategy_flags.create_strategy()  # Before other use of TensorFlow.
+        info = model_files.load_info(_MODEL.value)
+        options = labeling.LabelingOptions(_BATCH_SIZE.value, _noise(info), label_format)
+        unlabeled = _unlabeled(info.class_names)
+        labeling.label(_MODEL.value, unlabeled, output_dir, strategy, options)
+    results = read_manifest(_OUTPUT_DIR.value)["results"]
+    print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")
+
+
+def _unlabeled(class_names):
+    return prepare_set(
         _UNLABELED.value,
         os.path.join(_OUTPUT_DIR.value, "data"),
-        class_names=info.class_names,
+        class_names=class_names,
         label_offset=_LABEL_OFFSET.value,
         skip_bad_records=_SKIP_BAD_RECORDS.value,
         labeled=False,
     )
-    labeling.label(
-        _MODEL.value,
-        unlabeled,
-        _OUTPUT_DIR.value,
-        strategy,
-        labeling.LabelingOptions(_BATCH_SIZE.value, _noise(info)),
-    )
-    results = read_manifest(_OUTPUT_DIR.value)["results"]
-    print(f"{results['images']:,} images, mean confidence {results['mean_confidence']:.3f}")
 
 
 def _noise(info) -> labeling.TeacherNoise | None:
