@@ -15,10 +15,7 @@ from data import files
 from data.errors import InputError
 from noisy_student.predictions import Index, index_path, read_index
 
-_REMEDY = (
-    "Delete these predictions and label again (with the same command, it makes what is "
-    "missing)"
-)
+_REMEDY = "Delete the shard and its index, and run label again: it makes both anew"
 
 
 def check_shard(path: str, facts: dict, num_classes: int, sha256: bool = False) -> Index:
@@ -44,7 +41,7 @@ def check_shard(path: str, facts: dict, num_classes: int, sha256: bool = False) 
         )
     if sha256 and files.sha256(path) != facts["sha256"]:
         raise InputError(
-            f"{path}: expected the content on record; its SHA-256 is another one. {_REMEDY}."
+            f"{path}: expected the content on record; its SHA-256 is another. {_REMEDY}."
         )
     try:
         index = read_index(path)
@@ -82,13 +79,13 @@ def check_index(index: Index, facts: dict, num_classes: int, path: str) -> None:
     _refuse(index, wrong, labels, f"labels from 0 to {num_classes - 1}", path)
     wrong = ~((confidences >= 0) & (confidences <= 1))  # NaN too.
     _refuse(index, wrong, confidences, "confidences from 0 to 1", path)
-    if len(set(index.ids)) < rows:
+    repeated = rows - len(set(index.ids))
+    if repeated:
         seen = set()
         twice = next(id_ for id_ in index.ids if id_ in seen or seen.add(id_))
         raise InputError(
-            f"{index_path(path)}: expected each id once; {rows - len(seen | {*index.ids})} "
-            f"row(s) repeat one, such as {twice!r}. Images need different ids: prepare them "
-            "again, and label again."
+            f"{index_path(path)}: expected each id once; {repeated} row(s) repeat one, "
+            f"such as {twice!r}. Give the images different ids, and label them again."
         )
 
 
