@@ -55,6 +55,7 @@ def import_predictions(
     num_classes = len(class_names)
     soft_labels.parse_format(label_format, num_classes)
     paths = _paths_by_name(source)
+    found = [prediction_files.open_file(path, num_classes) for path in paths.values()]
     shards = labeling.shards_by_name(unlabeled)
     identity = {
         "imported_sha256": {key: files.sha256(path) for key, path in paths.items()},
@@ -63,7 +64,6 @@ def import_predictions(
         "unlabeled_data": unlabeled.fingerprint(),
         "label_format": label_format,
     }
-    found = [prediction_files.open_file(path, num_classes) for path in paths.values()]
     stage = Stage(directory, "label", identity)
     if stage.complete:
         return directory

@@ -99,9 +99,9 @@ def open_file(path: str, num_classes: int) -> PredictionFile:
 class _ParquetFile(PredictionFile):
     def __init__(self, path, num_classes):
         self.path, self._num_classes = path, num_classes
-        self._file = _open_parquet(path)
-        self.count = self._file.metadata.num_rows
-        types = {field.name: field.type for field in self._file.schema_arrow}
+        with _open_parquet(path) as file:
+            self.count = file.metadata.num_rows
+            types = {field.name: field.type for field in file.schema_arrow}
         _check_columns(path, types)
         _check_type(path, ID, types[ID], _is_string(types[ID]), "strings")
         is_list = _is_float_list(types[PROBABILITIES])
@@ -111,20 +111,20 @@ class _ParquetFile(PredictionFile):
 
     def blocks(self, wanted=None):
         first = 0
-        for group in range(self._file.metadata.num_row_groups):
-            end = first + self._file.metadata.row_group(group).num_rows
-            if wanted is None or _any_within(wanted, first, end):
-                yield from self._group(group, first)
-            first = end
+        with _readable(self.path), _open_parquet(self.path) as file:
+            for group in range(file.metadata.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                if wanted is None or _any_within(wanted, first, end):
+                    yield from self._group(file, group, first)
+                first = end
 
-    def _group(self, group, first) -> Iterator[Block]:
+    def _group(self, file, group, first) -> Iterator[Block]:
         size = _rows_per_block(self._num_classes)
-        with _readable(self.path):
-            for batch in self._file.iter_batches(size, [group], [ID, PROBABILITIES]):
-                lengths, probabilities = self._matrix(batch.column(PROBABILITIES))
-                ids = [_as_bytes(value) for value in batch.column(ID).to_pylist()]
-                yield Block(first, ids, probabilities, lengths)
-                first += len(ids)
+        for batch in file.iter_batches(size, [group], [ID, PROBABILITIES]):
+            lengths, probabilities = self._matrix(batch.column(PROBABILITIES))
+            ids = [_as_bytes(value) for value in batch.column(ID).to_pylist()]
+            yield Block(first, ids, probabilities, lengths)
+            first += len(ids)
 
     def _matrix(self, column):
         """Lengths of the lists, and those of C values as rows."""
@@ -140,9 +140,9 @@ class _ParquetFile(PredictionFile):
 class _NpzFile(PredictionFile):
     def __init__(self, path, num_classes):
         self.path, self._num_classes = path, num_classes
-        self._archive = zipfile.ZipFile(tf.io.gfile.GFile(path, "rb"))
-        names = [name.removesuffix(".npy") for name in self._archive.namelist()]
-        arrays = {name: _Array(self._archive, path, name) for name in names}
+        with _open_archive(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            arrays = {name: _Array(archive, path, name) for name in names}
         _check_columns(path, arrays)
         self._ids, self._probabilities = arrays[ID], arrays[PROBABILITIES]
         is_text = self._ids.dtype.kind in "SU" and len(self._ids.shape) == 1
@@ -165,9 +165,9 @@ class _NpzFile(PredictionFile):
         ]
         # Read as a stream, all of a file is compared with its checksums.
         mapped = wanted is not None
-        with _readable(self.path):
-            ids = self._ids.rows(starts, size, mapped)
-            probabilities = self._probabilities.rows(starts, size, mapped)
+        with _readable(self.path), _open_archive(self.path) as archive:
+            ids = self._ids.rows(archive, starts, size, mapped)
+            probabilities = self._probabilities.rows(archive, starts, size, mapped)
             for start, names, rows in zip(starts, ids, probabilities, strict=True):
                 lengths = np.full(len(rows), self._num_classes)
                 names = [_as_bytes(name) for name in names.tolist()]
@@ -178,7 +178,7 @@ class _Array:
     """One array of an `.npz` file, read by rows."""
 
     def __init__(self, archive: zipfile.ZipFile, path: str, name: str):
-        self._archive, self._path, self._name = archive, path, f"{name}.npy"
+        self._path, self._name = path, f"{name}.npy"
         with archive.open(self._name) as file:
             version = np.lib.format.read_magic(file)
             read_header = {
@@ -191,7 +191,7 @@ class _Array:
     def __str__(self):
         return f"{self.dtype} {list(self.shape)}"
 
-    def rows(self, starts, size: int, mapped: bool) -> Iterator[np.ndarray]:
+    def rows(self, archive, starts, size: int, mapped: bool) -> Iterator[np.ndarray]:
         """The rows from each start on, `size` of them where there are as many."""
         if self._by_column and len(self.shape) > 1:
             raise InputError(
@@ -199,15 +199,12 @@ class _Array:
                 "order, row by row; received Fortran order. Save "
                 "numpy.ascontiguousarray(probabilities)."
             )
-        read = self._mapped if mapped and self._can_map() else self._streamed
-        return read(starts, size)
+        stored = archive.getinfo(self._name).compress_type == zipfile.ZIP_STORED
+        can_map = mapped and stored and files.is_local(self._path)
+        return (self._mapped if can_map else self._streamed)(archive, starts, size)
 
-    def _can_map(self) -> bool:
-        stored = self._archive.getinfo(self._name).compress_type == zipfile.ZIP_STORED
-        return stored and files.is_local(self._path) and self.dtype.itemsize > 0
-
-    def _mapped(self, starts, size):
-        start_of_file = self._archive.getinfo(self._name).header_offset
+    def _mapped(self, archive, starts, size):
+        start_of_file = archive.getinfo(self._name).header_offset
         with open(self._path, "rb") as file:
             file.seek(start_of_file)
             name, extra = struct.unpack("<26xHH", file.read(30))
@@ -216,9 +213,9 @@ class _Array:
         for start in starts:
             yield np.array(array[start : start + size])
 
-    def _streamed(self, starts, size):
+    def _streamed(self, archive, starts, size):
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
-        with self._archive.open(self._name) as file:
+        with archive.open(self._name) as file:
             for start in starts:
                 file.seek(self._header + start * row_bytes)
                 count = min(size, self.shape[0] - start)
@@ -235,6 +232,12 @@ def _open_parquet(path: str) -> pq.ParquetFile:
     if files.is_local(path):
         return pq.ParquetFile(path, memory_map=True)
     return pq.ParquetFile(_RemoteFile(path, "rb"))
+
+
+@contextlib.contextmanager
+def _open_archive(path: str):
+    with tf.io.gfile.GFile(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        yield archive
 
 
 class _RemoteFile(tf.io.gfile.GFile):
