@@ -67,22 +67,36 @@ def import_predictions(
     stage = Stage(directory, "label", identity)
     if stage.complete:
         return directory
-    imported = _Imported(found, num_classes)
-    unknown = imported.count - _matched(imported, unlabeled)
+    imported, unknown = _checked(stage, found, unlabeled)
     progress = Progress(name, unlabeled.num_examples)
-    done = 0
-    for group in _groups(unlabeled, num_classes):
-        missing = [path for path in group if not stage.finished_shard(_name(path))]
-        for shard, rows in _rows_of(imported, missing, unlabeled):
-            labeling.write_predictions(stage, shard, rows)
-        done += sum(stage.finished_shard(_name(path))["records"] for path in group)
-        progress.update(done)
+    _write_missing(stage, imported, unlabeled, progress)
     results = labeling.summarize([stage.finished_shard(shard) for shard in shards])
     results["unknown_predictions"] = unknown
     results["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"{unknown:,} predictions of other images left out")
     stage.finish(list(shards), results, timing)
     return directory
+
+
+def _checked(stage: Stage, found: list[PredictionFile], unlabeled: RecordSet):
+    """The rows of all files, and how many of them are of no image."""
+    try:
+        imported = _Imported(found, len(stage.identity["class_names"]))
+        return imported, imported.count - _matched(imported, unlabeled)
+    except InputError:
+        stage.abandon()  # Mended files may take the same directory.
+        raise
+
+
+def _write_missing(stage: Stage, imported, unlabeled: RecordSet, progress) -> None:
+    """Writes the shards that are not there yet, group by group."""
+    done = 0
+    for group in _groups(unlabeled, len(stage.identity["class_names"])):
+        missing = [path for path in group if not stage.finished_shard(_name(path))]
+        for shard, rows in _rows_of(imported, missing, unlabeled):
+            labeling.write_predictions(stage, shard, rows)
+        done += sum(stage.finished_shard(_name(path))["records"] for path in group)
+        progress.update(done)
 
 
 def read_class_names(path: str) -> tuple[str, ...]:

@@ -156,6 +156,30 @@ def test_the_output_is_a_finished_labeling(unlabeled, predicted, tmp_path):
         assert ids == [x.features.feature[records.ID].bytes_list.value[0] for x in images]
 
 
+@pytest.mark.parametrize("label_format", ["float16", "top_2"])
+def test_balancing_copies_soft_labels_of_every_format(
+    label_format, unlabeled, predicted, tmp_path
+):
+    source = write_parquet(tmp_path / "a.parquet", *predicted)
+    imported(source, unlabeled, tmp_path / "out", label_format=label_format)
+    selection = SelectionConfig(min_confidence=0.4, images_per_class=5)
+    directory = str(tmp_path / "balanced")
+    balanced = balance(unlabeled, str(tmp_path / "out"), directory, selection, seed=0)
+    parsed = soft_labels.parse_format(label_format)
+    assert soft_labels.format_of_set(balanced) == parsed
+    rows = dict(zip(*predicted, strict=True))
+    kept = [x for path in balanced.files for x in records.read_shard(path)]
+    assert kept
+    for example in kept:
+        feature = example.features.feature
+        id_ = feature[records.ID].bytes_list.value[0].decode()
+        expected = soft_labels.encode(rows[id_], parsed)
+        found = soft_labels.copy_features(feature)
+        assert records.record_bytes(found) == records.record_bytes(expected)
+        for key, value in expected.items():
+            np.testing.assert_array_equal(found[key], value)
+
+
 def test_several_files_are_one_import_and_may_move(unlabeled, predicted, tmp_path):
     ids, rows = predicted
     for directory in ("here", "there"):
@@ -311,6 +335,13 @@ def test_images_without_a_prediction_are_counted(unlabeled, predicted, tmp_path)
     kept = [n for n, id_ in enumerate(ids) if id_ not in ("image3", "image9")]
     source = write_parquet(tmp_path / "a.parquet", [ids[n] for n in kept], rows[kept])
     refused(source, unlabeled, tmp_path, "2 of 12 images have none.* b.image3. of")
+
+
+def test_mended_files_may_take_the_same_directory(unlabeled, predicted, tmp_path):
+    broken = write_parquet(tmp_path / "a.parquet", *changed(predicted, 7, [0.5, 0.5]))
+    refused(broken, unlabeled, tmp_path, "expected 3 probabilities")
+    mended = write_parquet(tmp_path / "a.parquet", *predicted)
+    assert len(imported(mended, unlabeled, tmp_path / "out")) == IMAGES
 
 
 def test_predictions_of_other_images_alone_are_refused(unlabeled, predicted, tmp_path):
