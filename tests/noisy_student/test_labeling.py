@@ -186,8 +186,8 @@ def test_compact_labels_are_those_of_float32(
         assert feature["label"].int64_list.value[0] == best[0]
     with pytest.raises(InputError, match="label_format: 'top_3' -> 'float32'"):
         labeling.label(teacher, part, str(tmp_path), cpu)
+    options = labeling.LabelingOptions(label_format="top_11")
     with pytest.raises(InputError, match="at most 10"):
-        options = labeling.LabelingOptions(label_format="top_11")
         labeling.label(teacher, part, str(tmp_path / "other"), cpu, options)
 
 
