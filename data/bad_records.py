@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from data import crops, records
+from data import crops, records, soft_labels
 from data.errors import InputError
 from data.records import BadRecord, RecordSet
+from data.soft_labels import FLOAT32, LabelFormat
 
 KINDS = ("labeled", "pseudo_labeled", "unlabeled")
 # What a bad record makes of a tf.data pipeline. The last one comes from Python:
@@ -41,11 +42,13 @@ class Contract:
         num_classes: Labels lie below it and as many probabilities are stored;
             None: any label.
         label_offset: Subtracted from true labels.
+        label_format: Of all soft labels of the set.
     """
 
     kind: str
     num_classes: int | None = None
     label_offset: int = 0
+    label_format: LabelFormat = FLOAT32
 
     def features(self) -> list[tuple[str, str, int, bool]]:
         """Key, kind of list, number of values, whether it must be there."""
@@ -59,14 +62,26 @@ class Contract:
         return [
             *rows,
             (records.LABEL, "int64_list", 1, True),
-            (records.PROBABILITIES, "float_list", self.num_classes, True),
+            *self._soft_label(),
             (records.COPIES, "int64_list", 1, False),
+        ]
+
+    def _soft_label(self) -> list[tuple[str, str, int, bool]]:
+        if self.label_format == FLOAT32:
+            return [(records.PROBABILITIES, "float_list", self.num_classes, True)]
+        if not self.label_format.top:
+            return [(soft_labels.HALF, "bytes_list", 1, True)]
+        return [
+            (soft_labels.TOP_CLASSES, "int64_list", self.label_format.top, True),
+            (soft_labels.TOP, "bytes_list", 1, True),
         ]
 
 
 def contract_of(examples: RecordSet, kind: str) -> Contract:
-    offset = 0 if kind == "pseudo_labeled" else examples.label_offset
-    return Contract(kind, examples.num_classes, offset)
+    if kind != "pseudo_labeled":
+        return Contract(kind, examples.num_classes, examples.label_offset)
+    label_format = soft_labels.format_of_set(examples)
+    return Contract(kind, examples.num_classes, label_format=label_format)
 
 
 def problem(serialized: bytes, contract: Contract, decode=True) -> tuple[str, str] | None:
@@ -83,10 +98,20 @@ def problem(serialized: bytes, contract: Contract, decode=True) -> tuple[str, st
         size = len(serialized)
         text = f"expected a serialized tf.train.Example; received {size} other bytes."
         return text, _REWRITE
+    other = contract.kind == "pseudo_labeled" and soft_labels.format_problem(
+        features, contract.label_format
+    )
+    if other:
+        return other, "Label and balance the whole set with one --label_format"
     for key, kind, length, needed in contract.features():
         text = _feature_problem(features, key, kind, length, needed)
         if text:
             return f"`{key}`: {text}", "Mend what wrote these files"
+    text = contract.kind == "pseudo_labeled" and soft_labels.problem(
+        features, contract.label_format, contract.num_classes
+    )
+    if text:
+        return text, "Mend what wrote these files"
     return _label_problem(features, contract) or (
         _image_problem(features[records.IMAGE].bytes_list.value[0]) if decode else None
     )
@@ -193,9 +218,10 @@ def find_first(examples: Iterable[str], contract, skipped=(), decode=True):
 def without_bad(examples: RecordSet, kind: str) -> RecordSet:
     """The set with its bad records on the list of those to skip."""
     skipped, counts = [], []
+    contract = contract_of(examples, kind)
     for path in examples.files:
         counts.append(0)
-        for example, bad in examine(path, contract_of(examples, kind)):
+        for example, bad in examine(path, contract):
             if bad:
                 skipped.append(bad)
             else:

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import bad_records, images, records, shuffling
+from data import bad_records, images, records, shuffling, soft_labels
 from data.errors import InputError
 from data.records import BadRecord, RecordSet
 
@@ -111,8 +111,11 @@ def augmented_batches(
     stream: TrainingInput, ordered: tf.data.Dataset, batch_size: int
 ) -> tf.data.Dataset:
     """Batches of (path, position, record, copy, epoch), decoded and with noise."""
+    label_format = None
+    if stream.kind == "pseudo_labeled":
+        label_format = soft_labels.format_of_set(stream.examples)
     dataset = ordered.map(
-        lambda *raw: _training_example(stream, *raw),
+        lambda *raw: _training_example(stream, label_format, *raw),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -137,9 +140,9 @@ def explained_training(
         count: How many are read here at most.
         share: Which part of the records is this host's.
     """
-    contract = bad_records.contract_of(stream.examples, stream.kind)
 
     def find():
+        contract = bad_records.contract_of(stream.examples, stream.kind)
         raw = _undecoded(stream, batch_size, start_example, share).take(count)
         try:
             for path, position, serialized, *_ in raw.as_numpy_iterator():
@@ -405,8 +408,9 @@ def _copies(path, position, serialized) -> tf.data.Dataset:
     )
 
 
-def _training_example(stream: TrainingInput, path, position, serialized, copy, epoch):
-    features = tf.io.parse_single_example(serialized, _training_features(stream))
+def _training_example(stream, label_format, path, position, serialized, copy, epoch):
+    read = _training_features(stream, label_format)
+    features = tf.io.parse_single_example(serialized, read)
     identity = _record_id(features[records.ID], path, position)
     seed = _noise_seed(identity, stream.seed, copy, epoch)
     encoded = features[records.IMAGE]
@@ -420,14 +424,14 @@ def _training_example(stream: TrainingInput, path, position, serialized, copy, e
         return {
             "image": image,
             "label": _checked_label(features[records.LABEL], num_classes),
-            "probabilities": features[records.PROBABILITIES],
+            "probabilities": soft_labels.decode_tensor(features, label_format, num_classes),
         }
     label = features[records.TRUE_LABEL] - stream.examples.label_offset
     return {"image": image, "label": _checked_label(label, num_classes)}
 
 
-def _training_features(stream: TrainingInput) -> dict:
-    """What is read of a record."""
+def _training_features(stream: TrainingInput, label_format) -> dict:
+    """What is read of a record; `label_format` is that of pseudo-labeled ones."""
     features = {
         records.IMAGE: tf.io.FixedLenFeature([], tf.string),
         records.ID: tf.io.FixedLenFeature([], tf.string, ""),
@@ -435,9 +439,8 @@ def _training_features(stream: TrainingInput) -> dict:
     if stream.kind == "labeled":
         features[records.TRUE_LABEL] = tf.io.FixedLenFeature([], tf.int64)
     if stream.kind == "pseudo_labeled":
-        num_classes = stream.examples.num_classes
         features[records.LABEL] = tf.io.FixedLenFeature([], tf.int64)
-        features[records.PROBABILITIES] = tf.io.FixedLenFeature([num_classes], tf.float32)
+        features |= soft_labels.features(label_format, stream.examples.num_classes)
     return features
 
 

@@ -5,10 +5,10 @@ Features (all kinds keep the image's original JPEG or PNG bytes):
 * labeled, unlabeled: `image/encoded` bytes, `image/id` bytes,
   `image/class/label` int64 (0-based; of unlabeled images only where the truth
   is known, and then used for reports alone);
-* predictions: `image/id`, `probabilities` float32 `[classes]`, `label` int64,
-  `prob` float;
-* pseudo-labeled: `image/encoded`, `image/id`, `label`, `prob`,
-  `probabilities`, `copies` int64.
+* predictions: `image/id`, `label` int64, `prob` float, and the probabilities:
+  `probabilities` float32 `[classes]`, or what `data.soft_labels` has instead;
+* pseudo-labeled: `image/encoded`, `image/id`, `copies` int64, and of the prediction
+  `label`, `prob` and the probabilities.
 """
 
 import dataclasses
@@ -264,6 +264,8 @@ def _feature(value) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
     if isinstance(value, int):
         return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    if isinstance(value, np.ndarray) and value.dtype.kind == "i":
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
     floats = np.asarray([value] if isinstance(value, float) else value, "<f4")
     if floats.ndim != 1:
         raise TypeError(f"Expected bytes, an int, a float or a list; received {value!r}.")

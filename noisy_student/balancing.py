@@ -27,7 +27,8 @@ from noisy_student.deduplication import (
     duplicates_digest,
 )
 from noisy_student.labeling import shards_by_name
-from noisy_student.manifest import Stage, read_manifest
+from noisy_student.manifest import Stage, read_manifest, shards_digest
+from noisy_student.parents import Parent, parent_records
 from noisy_student.pseudo_labeled_shards import ShardWriter
 from noisy_student.selection import Rule, Selection
 
@@ -91,7 +92,11 @@ def balance(
         "class_names": labeled["identity"]["class_names"],
         "seed": seed,
     }
-    stage = Stage(directory, "balance", identity)
+    parents = {
+        "predictions": Parent(predictions, shards_digest(labeled)),
+        "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
+    }
+    stage = Stage(directory, "balance", identity, parents)
     if not stage.complete:
         _balance(stage, unlabeled, predictions, rule, options, name)
     return load_balanced(directory)

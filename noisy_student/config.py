@@ -9,6 +9,7 @@ import math
 import typing
 
 import efficientnet
+from data import soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import setting
@@ -294,6 +295,11 @@ class Config:
         "Fit a temperature on the validation data, so that confidences of all teachers "
         "mean the same, and label with it.",
     )
+    label_format: str = setting(
+        "float32",
+        "How the teacher's probabilities are stored: float32, float16, or top_K such as "
+        "top_10: the K most probable classes. See docs/pseudo_labels.md.",
+    )
     seed: int = setting(0, "Of every random draw of the run.")
 
 
@@ -347,10 +353,16 @@ def _check_frozen(config: Config) -> None:
 
 def _check_labeling(config: Config) -> None:
     """An online teacher has no stored labels to select from, and no noise."""
+    soft_labels.parse_format(config.label_format)
     if config.calibrate:
         _check_calibration(config)
     if not config.online_teacher:
         return
+    if config.label_format != "float32":
+        raise InputError(
+            "`label_format`: expected its default with `online_teacher`, which stores no "
+            f"labels; received {config.label_format!r}."
+        )
     if config.noised_teacher:
         raise InputError(
             "`noised_teacher`: expected false with `online_teacher`, which has no noise; "

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from data.soft_labels import parse_format
 from noisy_student import report
 from noisy_student.balancing import BalancingOptions, balance
 from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
@@ -94,11 +95,12 @@ def check_run(config: Config, strategy, options: LoopOptions) -> None:
         )
 
 
-def check_warmups(config: Config, data: PreparedData) -> None:
-    """What can be checked only with the number of labeled images."""
+def check_with_data(config: Config, data: PreparedData) -> None:
+    """What can be checked only with the number of labeled images and of classes."""
     for role in ("teacher", "student"):
         training = getattr(config, f"{role}_training")
         check_warmup(training, data.labeled.num_examples, f"{role}_")
+    parse_format(config.label_format, data.labeled.num_classes)
 
 
 class _Run:
@@ -108,7 +110,7 @@ class _Run:
         self._config, self._strategy, self._options = config, strategy, options
         self._work_dir = work_dir
         self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
-        check_warmups(config, self.data)
+        check_with_data(config, self.data)
         self._duplicates = self._find_duplicates()
 
     def _find_duplicates(self) -> str:
@@ -140,7 +142,7 @@ class _Run:
             self.data.unlabeled,
             self._directory(here, "predictions"),
             self._strategy,
-            LabelingOptions(noise=noise, holdout=holdout),
+            LabelingOptions(noise=noise, holdout=holdout, label_format=config.label_format),
             name=f"{here}/predictions",
         )
         return balance(

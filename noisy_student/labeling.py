@@ -15,7 +15,7 @@ import zlib
 
 import tensorflow as tf
 
-from data import bad_records, pipeline
+from data import bad_records, pipeline, soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
@@ -59,6 +59,7 @@ class LabelingOptions:
         holdout: Labeled images that the teacher was not trained on: labels are p^(1/T)
             with the T that fits these best, see `calibration`. None: as the teacher
             says.
+        label_format: How probabilities are stored, see `data.soft_labels`.
     """
 
     batch_size: int = setting(BATCH_SIZE, "Images a step, over all replicas.")
@@ -66,6 +67,9 @@ class LabelingOptions:
     worker_index: int = setting(0, "Which of the workers this is, from 0.")
     num_workers: int = setting(1, "How many workers share the shards.")
     holdout: RecordSet | None = None
+    label_format: str = setting(
+        "float32", "Of stored probabilities: float32, float16 or top_K."
+    )
 
     def __post_init__(self):
         for name in ("batch_size", "num_workers"):
@@ -102,6 +106,7 @@ def label(
         name: For the progress line.
     """
     info, shards = model_files.load_info(teacher), shards_by_name(unlabeled)
+    soft_labels.parse_format(options.label_format, len(info.class_names))
     identity = _identity(info, unlabeled, options)
     if options.holdout:
         identity["calibration"] = _calibration(teacher, directory, strategy, options)
@@ -118,7 +123,7 @@ def label(
         progress.finish()
         print(f"{name}: {_remaining(missing, len(shards), options)}")
         return directory
-    summary = _summarize(facts)
+    summary = summarize(facts)
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     bad_records.print_note(summary["skipped_records"])
@@ -170,6 +175,7 @@ def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
         "images": unlabeled.num_examples,
         "unlabeled_data": unlabeled.fingerprint(),
         "teacher_noise": options.noise and dataclasses.asdict(options.noise),
+        "label_format": options.label_format,
     }
 
 
@@ -213,7 +219,7 @@ def _remaining(missing: list[int], total: int, options: LabelingOptions) -> str:
     )
 
 
-def _summarize(shards: list[dict]) -> dict:
+def summarize(shards: list[dict]) -> dict:
     """Totals; `accuracy` only where the truth of all images is known."""
     count = sum(facts["records"] for facts in shards)
     known = sum(facts["truth_known"] for facts in shards)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from data import records
+from data import records, soft_labels
 from noisy_student.manifest import Stage
 from noisy_student.predictions import Index, index_facts, write_index
 
@@ -83,12 +83,8 @@ class PredictionWriter:
                 pass  # Else `add` would wait for ever.
 
     def _write_shard(self, first: PredictedBatch) -> None:
-        columns = _Columns()
-        path = self._stage.path(first.shard)
-        count = records.write_shard(path, self._rows(first, columns))
-        write_index(path, columns.index())
-        facts = index_facts(path) | columns.facts()
-        self._stage.finish_shard(first.shard, count, **facts)
+        columns = _Columns(self._stage.identity["label_format"])
+        _write(self._stage, first.shard, self._rows(first, columns), columns)
 
     def _rows(self, batch: PredictedBatch, columns: "_Columns") -> Iterator[dict]:
         """The records of a shard, from its first batch on."""
@@ -101,6 +97,20 @@ class PredictionWriter:
                 raise _Abandoned
 
 
+def write_predictions(stage: Stage, predicted: PredictedBatch) -> None:
+    """Writes a whole shard of predictions at once."""
+    columns = _Columns(stage.identity["label_format"])
+    _write(stage, predicted.shard, columns.add(predicted), columns)
+
+
+def _write(stage: Stage, shard: str, rows: Iterator[dict], columns: "_Columns") -> None:
+    """Records, then the index, then the entry in the manifest."""
+    path = stage.path(shard)
+    count = records.write_shard(path, rows)
+    write_index(path, columns.index())
+    stage.finish_shard(shard, count, **index_facts(path), **columns.facts())
+
+
 class _Abandoned(Exception):
     """No more batches come, and the shard has not ended."""
 
@@ -108,7 +118,8 @@ class _Abandoned(Exception):
 class _Columns:
     """What is kept of a shard until it ends: a few bytes an image."""
 
-    def __init__(self):
+    def __init__(self, label_format: str):
+        self._format = soft_labels.parse_format(label_format)
         self._ids, self._labels, self._confidences, self._truth = [], [], [], []
 
     def add(self, batch: PredictedBatch) -> Iterator[dict]:
@@ -119,12 +130,15 @@ class _Columns:
         self._labels.append(labels)
         self._confidences.append(confidences)
         self._truth.append(batch.truth)
+        if not batch.ids:
+            return
+        encoded = soft_labels.encode(probabilities, self._format)
         for i, id_ in enumerate(batch.ids):
             yield {
                 records.ID: id_,
                 records.LABEL: int(labels[i]),
                 records.CONFIDENCE: float(confidences[i]),
-                records.PROBABILITIES: probabilities[i],
+                **encoded[i],
             }
 
     def index(self) -> Index:

@@ -6,7 +6,7 @@ import tempfile
 
 import numpy as np
 
-from data import records
+from data import records, soft_labels
 from data.records import RecordSet
 from noisy_student import iterate, preparation, splits
 from noisy_student.config import Config
@@ -27,7 +27,7 @@ def plan_run(config: Config, strategy) -> Plan:
     """
     parts = splits.split(config.data, config.seed)
     data = preparation.unwritten(parts)
-    iterate.check_warmups(config, data)
+    iterate.check_with_data(config, data)
     replicas = strategy.num_replicas_in_sync
     teacher = PlannedTraining("teacher", iterate.teacher_job(config, data), replicas)
     examples = len(parts["unlabeled"].indices)
@@ -44,9 +44,10 @@ def plan_run(config: Config, strategy) -> Plan:
     sets = [_set_of_part(name, part, config) for name, part in parts.items()]
     labelings = []
     if not config.online_teacher:
+        label_format = soft_labels.parse_format(config.label_format)
         times = {"teacher": 1, "student": config.generations - 1}
         labelings = [
-            _labeling(parts["unlabeled"], sets, network, times[network.name])
+            _labeling(parts["unlabeled"], sets, network, times[network.name], label_format)
             for network in (teacher, student)
             if times[network.name]
         ]
@@ -77,7 +78,9 @@ def _mean_bytes(part: splits.Part) -> float:
     return float(np.mean(sizes))
 
 
-def _labeling(part, sets, network: PlannedTraining, times: int) -> PlannedLabeling:
+def _labeling(
+    part, sets, network: PlannedTraining, times: int, label_format
+) -> PlannedLabeling:
     (unlabeled,) = [each for each in sets if each.name == "unlabeled"]
     id_ = next(part.source.read(np.sort(part.indices)[:1])).id
     classes = network.job.labeled.num_classes
@@ -85,7 +88,7 @@ def _labeling(part, sets, network: PlannedTraining, times: int) -> PlannedLabeli
         records.ID: id_.encode(),
         records.LABEL: 0,
         records.CONFIDENCE: 0.0,
-        records.PROBABILITIES: np.zeros(classes, np.float32),
+        **soft_labels.encode(np.zeros(classes, np.float32), label_format),
     }
     labels = records.record_bytes(row) + len(id_) + _INDEX_BYTES
     return PlannedLabeling(

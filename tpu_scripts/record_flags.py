@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from data.errors import InputError
 from noisy_student.preparation import prepare_set
 
 # They belong to the script that asks for them: --helpshort.
@@ -29,6 +30,17 @@ def prepare(dataset: str, directory: str, class_names=None, labeled=True):
         skip_bad_records=flags.FLAGS.skip_bad_records,
         write=_writes_shards(),
     )
+
+
+def check_prepared(dataset: str, num_workers: int) -> None:
+    """Refuses a set that several workers would each write as TFRecord files."""
+    if num_workers > 1 and not dataset.startswith("tfrecord:"):
+        raise InputError(
+            "`unlabeled_data`: expected TFRecord files, tfrecord:GLOB, with --num_workers="
+            f"{num_workers}; received {dataset!r}, which every worker would write anew as "
+            "TFRecord files. Run tpu_scripts.prepare_data first, and pass the unlabeled/ "
+            "that it writes."
+        )
 
 
 def _writes_shards() -> bool:

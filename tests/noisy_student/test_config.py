@@ -91,6 +91,14 @@ def test_an_online_teacher_selects_nothing_and_has_no_noise(tiny):
     config.check(online)
     with pytest.raises(InputError, match="`noised_teacher`: expected false"):
         config.check(dataclasses.replace(online, noised_teacher=True))
+    with pytest.raises(InputError, match="`label_format`: expected its default.*float16"):
+        config.check(dataclasses.replace(online, label_format="float16"))
+
+
+def test_label_formats_that_are_none_are_refused(tiny):
+    config.check(dataclasses.replace(tiny, label_format="top_3"))
+    with pytest.raises(InputError, match="`label_format`: .*'float8'"):
+        config.check(dataclasses.replace(tiny, label_format="float8"))
 
 
 def test_unknown_recipe_names_near_ones():

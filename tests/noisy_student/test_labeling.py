@@ -1,12 +1,13 @@
 """Predictions are the EMA teacher's, by id, and survive interruption."""
 
 import dataclasses
+import glob
 import os
 
 import numpy as np
 import pytest
 
-from data import pipeline, records
+from data import pipeline, records, soft_labels
 from data.augmentation import PRESETS
 from data.errors import InputError
 from data.records import RecordSet
@@ -172,6 +173,32 @@ def test_dropout_without_input_noise_leaves_statistics_and_neighbours_alone(
         np.testing.assert_allclose(noised(batch["image"]), expected, atol=1e-6)
     for value, kept in zip(noised._model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, kept)
+
+
+def test_compact_labels_are_those_of_float32(
+    teacher, prepared, finished_run, cpu, tmp_path
+):
+    part = dataclasses.replace(
+        prepared.unlabeled, files=prepared.unlabeled.files[:1], examples_per_file=(327,)
+    )
+    options = labeling.LabelingOptions(label_format="top_3")
+    labeling.label(teacher, part, str(tmp_path), cpu, options)
+    whole = read_predictions(os.path.join(finished_run[0], "generation_1/predictions"))
+    (path,) = glob.glob(f"{tmp_path}/*.tfrecord")
+    top_3 = soft_labels.parse_format("top_3")
+    assert soft_labels.format_of(path) == top_3
+    for example in records.read_shard(path):
+        feature = example.features.feature
+        expected = whole[feature["image/id"].bytes_list.value[0]]
+        found = soft_labels.decode(feature, top_3, 10)
+        best = np.argsort(-expected)[:3]
+        np.testing.assert_allclose(found[best], expected[best], rtol=2e-3)
+        assert feature["label"].int64_list.value[0] == best[0]
+    with pytest.raises(InputError, match="label_format: 'top_3' -> 'float32'"):
+        labeling.label(teacher, part, str(tmp_path), cpu)
+    options = labeling.LabelingOptions(label_format="top_11")
+    with pytest.raises(InputError, match="at most 10"):
+        labeling.label(teacher, part, str(tmp_path / "other"), cpu, options)
 
 
 def test_other_teacher_in_an_old_directory_is_refused(finished_run, prepared, cpu):

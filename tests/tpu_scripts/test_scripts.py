@@ -7,9 +7,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from data import images, records
+from data.records import Record
 from noisy_student import model_files
 
 SCRIPTS = (
@@ -109,6 +112,28 @@ def test_chained_by_hand_the_stages_give_what_iterate_gives(tmp_path, finished_r
     names = ("saved_model/saved_model.pb", "MODEL.md", "model_dynamic_range.tflite")
     for name in names:
         assert os.path.exists(f"{tmp_path}/exported/{name}"), name
+
+
+def test_label_imports_predictions(tmp_path):
+    image = images.encode_png(np.zeros([2, 2, 3], np.uint8))
+    rows = [records.image_example(Record(f"image{n}", image)) for n in range(4)]
+    unlabeled = tmp_path / "unlabeled-00000-of-00001.tfrecord"
+    records.write_shard(str(unlabeled), rows)
+    ids = np.array([f"image{n}" for n in range(4)])
+    np.savez(tmp_path / "a.npz", id=ids, probabilities=np.tile([0.75, 0.25], (4, 1)))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    arguments = (
+        f"--import_predictions={tmp_path}/*.npz",
+        f"--unlabeled_data=tfrecord:{unlabeled}",
+        f"--output_dir={tmp_path}/predictions",
+        "--label_format=float16",
+    )
+    printed = run_script("label", *arguments, expect=1)
+    assert "`class_names`: expected together with --import_predictions" in printed
+    names = f"--class_names={tmp_path}/classes.txt"
+    printed = run_script("label", *arguments, names)
+    assert "4 images, mean confidence 0.750" in printed
+    assert os.path.exists(f"{tmp_path}/predictions/{unlabeled.stem}.parquet")
 
 
 def test_predict_labels_a_folder(tmp_path, finished_run):

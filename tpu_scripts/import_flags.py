@@ -1,0 +1,52 @@
+"""The flags that import predictions made elsewhere in place of a teacher's."""
+
+from absl import flags
+
+from data.errors import InputError
+from noisy_student.imported_predictions import read_class_names
+
+# They belong to the script that asks for them: --helpshort.
+flags.disclaim_key_flags()
+
+
+def define() -> None:
+    """Defines --import_predictions and --class_names."""
+    flags.DEFINE_string(
+        "import_predictions",
+        "",
+        "In place of --model: path or glob of Parquet or .npz files with `id` and "
+        "`probabilities`. See docs/pseudo_labels.md.",
+    )
+    flags.DEFINE_string(
+        "class_names",
+        "",
+        "With --import_predictions: file with the names of the classes in the order of "
+        "the probabilities, a JSON list or one name a line.",
+    )
+
+
+def importing() -> bool:
+    """Whether predictions are imported; checks that the flags go together."""
+    source, names = flags.FLAGS.import_predictions, flags.FLAGS.class_names
+    model = flags.FLAGS.model
+    if bool(source) == bool(model):
+        raise InputError(
+            "`model`, `import_predictions`: expected one of them; received "
+            f"{'both' if source else 'neither'}."
+        )
+    if bool(source) != bool(names):
+        raise InputError(
+            "`class_names`: expected together with --import_predictions, and only then; "
+            f"received {names!r} with --import_predictions={source!r}."
+        )
+    for name in ("noised_teacher", "calibrate"):
+        if source and flags.FLAGS[name].value:
+            raise InputError(
+                f"`{name}`: expected with --model alone; received it with "
+                f"--import_predictions={source!r}, whose labels are made."
+            )
+    return bool(source)
+
+
+def class_names() -> tuple[str, ...]:
+    return read_class_names(flags.FLAGS.class_names)

@@ -1,0 +1,42 @@
+"""The flags that let a teacher label under noise, as the paper tried (table 6)."""
+
+from absl import flags
+
+from data.augmentation import Augmentation
+from data.errors import InputError
+from noisy_student import config
+from noisy_student.labeling import TeacherNoise
+from noisy_student.manifest import training_record
+from tpu_scripts import augmentation_flags
+
+flags.disclaim_key_flags()
+
+
+def define() -> None:
+    """Defines --noised_teacher, --seed and the flags of the noise."""
+    flags.DEFINE_bool(
+        "noised_teacher",
+        False,
+        "Label with the noise of training on; the method has none.",
+    )
+    flags.DEFINE_integer("seed", 0, "Of the noise, with --noised_teacher.")
+    augmentation_flags.define()
+
+
+def noise(model: str, info) -> TeacherNoise | None:
+    """The noise that the flags ask for; None: the method's."""
+    if not flags.FLAGS.noised_teacher:
+        if given := augmentation_flags.given():
+            raise InputError(
+                f"`{given[0]}`: expected together with --noised_teacher alone; a teacher "
+                "labels without noise."
+            )
+        return None
+    record = training_record(model, info.weights_sha256)
+    if not record and not flags.FLAGS.augmentation:
+        raise InputError(
+            "`noised_teacher`: expected a teacher whose training is on record beside it, "
+            f"or --augmentation to name the noise; received neither with {model}."
+        )
+    default = record and config.from_dict(Augmentation, record["identity"]["augmentation"])
+    return TeacherNoise(augmentation_flags.augmentation(default), flags.FLAGS.seed)
