@@ -19,6 +19,7 @@ from data.bad_records import without_bad
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import checking, choosing
+from noisy_student.beam_progress import Shown
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.config import SelectionConfig
 from noisy_student.deduplication import (
@@ -113,24 +114,16 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
     """Chooses, writes the shards that are missing, and finishes the stage."""
     shards = shards_by_name(unlabeled)
     print(f"{name}: {rule.images_per_class:,} images a class of {unlabeled.num_examples:,}")
-    paths = [os.path.join(predictions, shard) for shard in shards]
-    facts = read_manifest(predictions)["shards"]
-    facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
-    checking.check_predictions(facts, rule.num_classes, options.runner, stage.directory)
-    counted = sum(shard["records"] for shard in facts.values())
-    found = choosing.Shards(paths, counted, options.runner, stage.directory, name)
-    chosen = choosing.choose(found, rule)
-    files.write_json(stage.path(SELECTION), chosen.to_json())
-    if not chosen.eligible.any():
-        raise InputError(
-            f"`min_confidence` {rule.selection.min_confidence}: expected some of the "
-            f"{unlabeled.num_examples:,} predictions to pass the filter; there are none. "
-            "Choose a lower threshold, or train the teacher longer."
-        )
+    try:
+        chosen = _chosen(stage, list(shards), predictions, rule, options.runner, name)
+    except InputError:
+        if not any(stage.finished_shards(shards).values()):
+            stage.abandon()  # Other predictions or settings may take the directory.
+        raise
     writer = ShardWriter(
         stage, predictions, chosen, rule, unlabeled, options.physical_copies
     )
-    _write(shards, writer, options.runner)
+    _write(shards, writer, options.runner, name)
     results = _summarize(stage, shards, chosen, unlabeled)
     results["duplicates"] = len(rule.excluded)
     print(
@@ -138,6 +131,24 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
         f"{results['examples']:,} examples with copies"
     )
     stage.finish(list(shards), results)
+
+
+def _chosen(stage, shards, predictions, rule: Rule, runner, name) -> Selection:
+    """Checks the predictions, and says what of them is kept."""
+    facts = read_manifest(predictions)["shards"]
+    facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
+    checking.check_predictions(facts, rule.num_classes, runner, stage.directory, name)
+    count = sum(shard["records"] for shard in facts.values())
+    found = choosing.Shards(list(facts), count, runner, stage.directory, name)
+    chosen = choosing.choose(found, rule)
+    if not chosen.eligible.any():
+        raise InputError(
+            f"`min_confidence` {rule.selection.min_confidence}: expected some of the "
+            f"{count:,} predictions to pass the filter; there are none. Choose a lower "
+            "threshold, or train the teacher longer."
+        )
+    files.write_json(stage.path(SELECTION), chosen.to_json())
+    return chosen
 
 
 def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
@@ -161,18 +172,20 @@ def _check_same_images(unlabeled, predictions, identity) -> None:
         )
 
 
-def _write(shards: dict, writer: ShardWriter, runner: BeamRunner) -> None:
+def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> None:
     """The pseudo-labeled shards that are still missing."""
     missing = [
         shard for shard in shards.items() if not writer.stage.finished_shard(shard[0])
     ]
+    images = writer.unlabeled.num_examples * len(missing) // len(shards)
+    shown = Shown(writer.write, name, len(missing), images)
     with runner.pipeline() as pipeline:
         (
             pipeline
             | beam.Create(missing)
             # Otherwise a runner may fuse all shards into one worker's bundle.
             | beam.Reshuffle()
-            | beam.Map(writer.write)
+            | beam.Map(shown)
         )
 
 

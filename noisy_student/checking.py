@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from noisy_student.beam_progress import Shown
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.duplicate_ids import duplicate_ids, parts
 from noisy_student.predictions import Index, index_facts, index_path, read_index
@@ -21,7 +22,11 @@ _NAMED = 5
 
 
 def check_predictions(
-    shards: dict[str, dict | None], num_classes: int, runner: BeamRunner, directory: str
+    shards: dict[str, dict | None],
+    num_classes: int,
+    runner: BeamRunner,
+    directory: str,
+    name: str = "balancing",
 ) -> None:
     """Checks every index against the record of labeling, and ids against each other.
 
@@ -30,6 +35,7 @@ def check_predictions(
         num_classes: Of the teacher.
         runner: Where Beam runs.
         directory: Where what is found can be written for this process.
+        name: For the line of progress.
 
     Raises:
         InputError: Names the first shards with something wrong, and says how many.
@@ -39,8 +45,9 @@ def check_predictions(
     work = [("index", shard) for shard in shards.items()]
     work += [("ids", part) for part in parts(predictions)]
     check = _Check(num_classes, predictions, list(shards), output)
+    shown = Shown(check, f"{name}: check", len(work), predictions)
     with runner.pipeline() as pipeline:
-        _ = pipeline | beam.Create(enumerate(work)) | beam.Reshuffle() | beam.Map(check)
+        _ = pipeline | beam.Create(enumerate(work)) | beam.Reshuffle() | beam.Map(shown)
     if not tf.io.gfile.exists(output):
         return
     found = [

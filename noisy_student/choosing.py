@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import files
+from noisy_student.beam_progress import Shown
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.predictions import read_index
 from noisy_student.ranking import RankSearch, Ties, finished, ranked_selection, ties_of
@@ -53,7 +54,8 @@ class Shards:
         return tuple(self._combined(find, _Concatenate(), what))
 
     def _combined(self, function: Callable, combine: beam.CombineFn, what: str):
-        print(f"{self.name}: {what} of {self.predictions:,} predictions", flush=True)
+        name = f"{self.name}: {what}"
+        shown = Shown(function, name, len(self.paths), self.predictions)
         output = os.path.join(self.directory, "pass.npy")
         # A pipeline for each pass: its result is known here, and goes into the next as
         # it is. As side inputs, runners such as Dask's compute all before it anew.
@@ -62,7 +64,7 @@ class Shards:
                 pipeline
                 | beam.Create(self.paths)
                 | beam.Reshuffle()
-                | beam.Map(function)
+                | beam.Map(shown)
                 | beam.CombineGlobally(combine)
                 | beam.Map(_save, output)
             )

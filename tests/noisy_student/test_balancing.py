@@ -208,6 +208,7 @@ def test_default_number_is_the_mean_of_the_pool(pool, tmp_path):
 def test_no_confident_image_is_an_error_with_a_remedy(pool, tmp_path):
     with pytest.raises(InputError, match=r"min_confidence.*there are none.*lower"):
         balance(pool, tmp_path / "b", min_confidence=0.999)
+    balance(pool, tmp_path / "b")  # The directory is free for other settings.
 
 
 def test_predictions_of_other_images_are_refused(pool, tmp_path):
