@@ -11,6 +11,7 @@ the choice. Each number is of a process of its own; memory is its peak, and that
 its largest child.
 """
 
+import contextlib
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,8 +28,9 @@ from absl import flags
 from data import files
 from noisy_student import choosing
 from noisy_student.beam_runner import RUNNERS, BeamRunner
+from noisy_student.checking import check_predictions
 from noisy_student.config import SelectionConfig
-from noisy_student.predictions import index_path, write_table
+from noisy_student.predictions import index_facts, index_path, write_table
 from noisy_student.progress import Progress
 from noisy_student.selection import Rule
 from tpu_scripts import setting_flags
@@ -43,6 +46,7 @@ _SELECTION = flags.DEFINE_string("selection", "top_k", "The rule.")
 _RUNNER = flags.DEFINE_enum("runner", "direct", RUNNERS, "Of Beam.")
 _BEAM_OPTIONS = flags.DEFINE_multi_string("beam_options", [], "Of the runner.")
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: print only.")
+_PLOT = flags.DEFINE_string("plot", "", "PNG file to draw; empty: none.")
 _MEASURE = flags.DEFINE_integer("measure", 0, "Measure this many, for the table.")
 
 
@@ -60,19 +64,49 @@ def main():
         print(rows[-1], flush=True)
     if _OUTPUT.value:
         files.write_json(_OUTPUT.value, {"classes": _CLASSES.value, "rows": rows})
+    if _PLOT.value:
+        plot(rows, _PLOT.value)
 
 
-def make_index(predictions: int) -> list[str]:
-    """Writes what is missing of the made-up index; returns its shards' paths."""
+def plot(rows: list[dict], path: str) -> None:
+    """Processor time and memory over the number of predictions."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    millions = [row["predictions"] / 1e6 for row in rows]
+    for name in ("checks", "choice"):
+        seconds = [row[name]["cpu_seconds"] for row in rows]
+        axes[0].plot(millions, seconds, "o-", label=name)
+    axes[0].set(ylabel="processor time (s)", ylim=(0, None))
+    axes[0].legend()
+    axes[1].plot(millions, [row["peak_gib"] for row in rows], "o-")
+    axes[1].set(ylabel="peak memory (GiB)", ylim=(0, 4))
+    for each in axes:
+        each.set_xlabel("million predictions")
+        each.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def make_index(predictions: int) -> None:
+    """Writes what is missing of the made-up index."""
     paths = shard_paths(predictions)
     weights = np.exp(np.random.default_rng(0).normal(0, 1, _CLASSES.value))
     progress = Progress(f"index of {predictions:,}", len(paths), unit="shards")
     for shard, path in enumerate(paths):
         if not os.path.exists(index_path(path)):
             write_table(index_path(path), _shard(shard, predictions, weights))
+        if not os.path.exists(path):
+            files.write_json(_facts_path(path), _facts(path))
+            open(path, "wb").close()  # No probabilities: nothing here reads them.
         progress.update(shard + 1)
     progress.finish()
-    return paths
+
+
+def _facts_path(path: str) -> str:
+    return f"{path}.json"
+
+
+def _facts(path: str) -> dict:
+    """What labeling's manifest would say of a shard."""
+    return {"records": _SHARD.value, "bytes": 0, **index_facts(path)}
 
 
 def shard_paths(predictions: int) -> list[str]:
@@ -122,19 +156,31 @@ def measure(predictions: int) -> dict:
     rule = Rule(settings, per_class, _CLASSES.value, 0, np.zeros(0, np.uint64))
     runner = BeamRunner(_RUNNER.value, tuple(_BEAM_OPTIONS.value))
     row = {"predictions": predictions, "shards": len(paths)}
-    began, cpu = time.monotonic(), _cpu()
-    chosen = choosing.choose(
-        choosing.Shards(paths, predictions, runner, _WORK_DIR.value), rule
-    )
-    row["choice"] = {"seconds": time.monotonic() - began, "cpu_seconds": _cpu() - cpu}
+    facts = {path: files.read_json(_facts_path(path)) for path in paths}
+    with _timed(row, "checks"):
+        check_predictions(facts, _CLASSES.value, runner, _WORK_DIR.value)
+    with _timed(row, "choice"):
+        chosen = choosing.choose(
+            choosing.Shards(paths, predictions, runner, _WORK_DIR.value), rule
+        )
     own, children = (
         resource.getrusage(who).ru_maxrss / 2**20
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    row |= {"peak_gib": own, "peak_gib_of_a_child": children}
+    row |= {"peak_gib": round(own, 2), "peak_gib_of_a_child": round(children, 2)}
     row["eligible"] = int(chosen.eligible.sum())
     row["classes_short"] = int((chosen.eligible < per_class).sum())
     return row
+
+
+@contextlib.contextmanager
+def _timed(row: dict, name: str):
+    began, cpu = time.monotonic(), _cpu()
+    yield
+    row[name] = {
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds": round(_cpu() - cpu, 1),
+    }
 
 
 def _cpu() -> float:

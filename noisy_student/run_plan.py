@@ -14,7 +14,7 @@ from noisy_student.measurement import images_per_second
 from noisy_student.plan import Plan, PlannedLabeling, PlannedSet, PlannedTraining, set_of
 
 _SAMPLE = 64  # Images whose sizes are looked at.
-_INDEX_BYTES = 12  # Of a row beside its id: label and confidence.
+_INDEX_BYTES = 20  # Of a row beside its id: hash, label and confidence.
 _STAND_INS = 512  # Unlabeled images that stand in for pseudo-labeled ones.
 
 
