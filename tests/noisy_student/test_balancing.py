@@ -326,6 +326,13 @@ def test_a_missing_shard_is_named(pool, tmp_path, index):
         balance(pool, tmp_path / "b")
 
 
+def test_a_truncated_index_is_named(pool, tmp_path):
+    path = damaged(pool, 1, index=True)
+    os.truncate(path, os.path.getsize(path) - 9)
+    with pytest.raises(InputError, match=r"Unreadable index.*unlabeled-00001.*label again"):
+        balance(pool, tmp_path / "b")
+
+
 def test_copies_can_be_physical_and_lie_apart(pool, tmp_path):
     plain = balance(pool, tmp_path / "b", images_per_class=40)
     physical = balancing.balance(
