@@ -57,12 +57,10 @@ class BeamRunner:
                 yield pipeline
             if client := getattr(pipeline.result, "client", None):
                 client.close()  # Of Dask, else one more is open with every pipeline.
-        except InputError:
-            raise
         except Exception as error:
-            found = re.search(
-                r"InputError: (.*?)( \[while running |$)", str(error), re.DOTALL
-            )
+            text = f"{type(error).__name__}: {error}"
+            told = r"InputError: (.*?)( \[while running |$)"
+            found = re.search(told, text, re.DOTALL)
             if not found:
                 raise
             raise InputError(found[1]) from error

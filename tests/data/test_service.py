@@ -126,7 +126,8 @@ def test_hosts_share_no_example(address, labeled):
     found = hosts[0] + hosts[1]
     assert len(set(found)) == len(found)
     epochs = collections.Counter(epoch_of[image] for image in found)
-    assert [epochs[epoch] for epoch in range(3)] == [COUNT] * 3
+    # Workers are at different epochs, and hold an element or two back.
+    assert all(COUNT - 2 <= epochs[epoch] <= COUNT for epoch in range(3))
 
 
 @pytest.mark.parametrize(("share", "epoch"), [(HostShare(), 3), (HostShare(1, 2), 6)])

@@ -28,7 +28,7 @@ def distributions(kind, count=40, classes=CLASSES):
 
 def parsed(features):
     """A features dict as it comes back from a file."""
-    return tf.train.Example.FromString(records._serialize(features)).features.feature
+    return tf.train.Example.FromString(records.serialize(features)).features.feature
 
 
 def read_back(probabilities, label_format):
@@ -93,7 +93,7 @@ def test_one_image_and_a_batch_are_encoded_alike():
     for label_format in FORMATS:
         one = soft_labels.encode(probabilities[1], label_format)
         batch = soft_labels.encode(probabilities, label_format)
-        assert records._serialize(one) == records._serialize(batch[1])
+        assert records.serialize(one) == records.serialize(batch[1])
         assert soft_labels.encode(probabilities[:0], label_format) == []
 
 
@@ -104,7 +104,7 @@ def test_float32_records_are_the_bytes_they_always_were():
     by_hand.features.feature["label"].int64_list.value.append(3)
     features = {**soft_labels.encode(row, FLOAT32), records.LABEL: 3}
     expected = by_hand.SerializeToString(deterministic=True)
-    assert records._serialize(features) == expected
+    assert records.serialize(features) == expected
 
 
 def test_stored_sizes():
@@ -290,7 +290,7 @@ def test_copied_features_are_the_same_bytes(label_format):
     features = soft_labels.encode(distributions("peaked", 1)[0], label_format)
     other = {records.LABEL: 3, records.CONFIDENCE: 0.5}
     copied = soft_labels.copy_features(parsed({**features, **other}))
-    assert records._serialize(copied) == records._serialize(features)
+    assert records.serialize(copied) == records.serialize(features)
 
 
 def test_the_first_good_record_tells_the_format(make_set):

@@ -17,7 +17,7 @@ TABLE = np.random.default_rng(0).dirichlet(np.ones(5), 7).astype(np.float32)
 
 @pytest.fixture
 def stage(tmp_path):
-    return Stage(str(tmp_path / "stage"), "label", {})
+    return Stage(str(tmp_path / "stage"), "label", {"label_format": "float32"})
 
 
 def batch(shard, start, end, last=False):

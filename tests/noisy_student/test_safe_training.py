@@ -146,6 +146,7 @@ def poisoned_job(prepared, directory, poisoned=None):
     return dataclasses.replace(job, training=settings)
 
 
+@pytest.mark.slow
 def test_the_first_bad_loss_is_named_with_its_records(prepared, cpu, tmp_path):
     """The third step of three that make up an epoch is the first to see the bad record."""
     job = poisoned_job(prepared, tmp_path)

@@ -31,6 +31,7 @@ def test_resumed_training_equals_an_unbroken_one(job, tmp_path, assert_resumes):
     assert steps == list(range(2, job.total_steps + 1, 2))
 
 
+@pytest.mark.slow
 def test_seed_decides_the_weights(job, cpu, tmp_path):
     short = dataclasses.replace(
         job, training=dataclasses.replace(job.training, duration="2 epochs")
