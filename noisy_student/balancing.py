@@ -113,7 +113,7 @@ def _rule(unlabeled: RecordSet, labeled: dict, selection: SelectionConfig, seed)
 def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> None:
     """Chooses, writes the shards that are missing, and finishes the stage."""
     shards = shards_by_name(unlabeled)
-    print(f"{name}: {rule.images_per_class:,} images a class of {unlabeled.num_examples:,}")
+    print(f"{name}: {_described(rule)} of {unlabeled.num_examples:,} images")
     try:
         chosen = _chosen(stage, list(shards), predictions, rule, options.runner, name)
     except InputError:
@@ -131,6 +131,14 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
         f"{results['examples']:,} examples with copies"
     )
     stage.finish(list(shards), results)
+
+
+def _described(rule: Rule) -> str:
+    if rule.selection.selection == "unchanged":
+        return "the choice of before, with its copies,"
+    if rule.selection.balance == "none":
+        return "every image that passes the filter, once,"
+    return f"{rule.images_per_class:,} examples a class"
 
 
 def _chosen(stage, shards, predictions, rule: Rule, runner, name) -> Selection:
