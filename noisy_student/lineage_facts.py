@@ -136,7 +136,7 @@ def _settings_of(manifest: dict) -> dict:
     return {
         key: value
         for key, value in manifest["identity"].items()
-        if key not in _NOT_SETTINGS and value is not None
+        if key not in _NOT_SETTINGS and value not in (None, "")
     }
 
 
