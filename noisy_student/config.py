@@ -318,6 +318,7 @@ def check(config: Config) -> None:
         check_model(getattr(config, role), f"{role}_")
         check_training(getattr(config, f"{role}_training"), f"{role}_")
     check_selection(config.selection)
+    _check_selection_of_run(config)
     _check_positive("generations", config.generations)
     _check_range("seed", config.seed, 0, math.inf)
     check_data(config.data)
@@ -377,6 +378,15 @@ def _check_labeling(config: Config) -> None:
         raise InputError(
             "`min_confidence`, `images_per_class`: expected their defaults with "
             f"`online_teacher`, which selects nothing; received {config.selection}."
+        )
+
+
+def _check_selection_of_run(config: Config) -> None:
+    """A run has no earlier choice to keep."""
+    if config.selection.selection == "unchanged":
+        raise InputError(
+            "`selection`: expected another than unchanged, which is for a balanced set "
+            "that is labeled again (tpu_scripts.balance); received 'unchanged'."
         )
 
 

@@ -127,13 +127,24 @@ def _pseudo_labeled(row, image, prediction, copies: int, tally: "_Tally"):
     del row
     label = records.example_label(prediction, records.LABEL)
     if not copies:
-        copies = image.features.feature[records.COPIES].int64_list.value[0]
+        copies = _own_copies(image)
     tally.add(label, copies, records.example_label(image))
     features = prediction.features.feature
     encoded = image.features.feature[records.IMAGE].bytes_list.value[0]
     features[records.IMAGE].bytes_list.value.append(encoded)
     features[records.COPIES].int64_list.value.append(copies)
     return prediction
+
+
+def _own_copies(image: tf.train.Example) -> int:
+    value = image.features.feature[records.COPIES].int64_list.value
+    if not value:
+        raise InputError(
+            "`selection` unchanged: expected `unlabeled_data` that balance wrote, whose "
+            "records say how often they occur; received images without `copies`. Choose "
+            "another selection."
+        )
+    return value[0]
 
 
 def _repeated(examples: Iterator[tf.train.Example]) -> Iterator[tf.train.Example]:

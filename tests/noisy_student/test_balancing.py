@@ -389,6 +389,17 @@ def test_a_labeled_again_set_keeps_its_images_and_copies(pool, tmp_path):
     assert chosen.num_examples == 20
 
 
+def test_there_is_no_choice_to_keep_in_images_without_copies(pool, tmp_path):
+    with pytest.raises(InputError, match="unchanged.*without `copies`"):
+        balancing.balance(
+            pool.records,
+            pool.predictions,
+            str(tmp_path / "b"),
+            SelectionConfig(selection="unchanged"),
+            1,
+        )
+
+
 def test_evaluation_images_are_left_out_and_counted(pool, tmp_path):
     shared = [0, 5, 9]
     known = str(tmp_path / "test-00000-of-00001.tfrecord")

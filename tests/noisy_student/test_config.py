@@ -114,3 +114,26 @@ def test_differences_name_nested_fields():
 def test_total_steps_follow_from_epochs():
     training = config.TrainingConfig(batch_size=2048, duration="350 epochs")
     assert training.total_steps(1_281_167) == 218_949
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selection": "best"}, r"selection.*top_k.*'best'"),
+        ({"filter": "none", "min_confidence": 0.5}, "min_confidence.*filter=none"),
+        ({"balance": "none", "images_per_class": 9}, "images_per_class.*balance=none"),
+        ({"selection": "unchanged", "max_copies": 2}, "max_copies.*unchanged"),
+        ({"max_confidence": 0.3}, r"max_confidence.*min_confidence.*\(0.3\)"),
+        ({"pool_fraction": 0.0}, "pool_fraction"),
+        ({"max_copies": -1}, "max_copies"),
+    ],
+)
+def test_selections_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        config.check_selection(config.SelectionConfig(**changes))
+
+
+def test_a_run_has_no_choice_to_keep(tiny):
+    unchanged = config.SelectionConfig(selection="unchanged")
+    with pytest.raises(InputError, match="selection.*unchanged"):
+        config.check(dataclasses.replace(tiny, selection=unchanged))
