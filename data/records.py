@@ -198,7 +198,9 @@ def numbered_examples(
 def example_id(example: tf.train.Example, path: str, position: int) -> str:
     """`image/id`, or `<file>:<position>` for files without ids."""
     value = example.features.feature[ID].bytes_list.value
-    return value[0].decode() if value else f"{path.rsplit('/', 1)[-1]}:{position}"
+    return (
+        value[0].decode() if value and value[0] else f"{path.rsplit('/', 1)[-1]}:{position}"
+    )
 
 
 def example_label(example: tf.train.Example, key: str = TRUE_LABEL) -> int:

@@ -77,24 +77,24 @@ def balance(
         InputError: The predictions are of other images, are damaged, or none is
             confident enough.
     """
-    labeled = read_manifest(predictions)
-    _check_same_images(unlabeled, predictions, labeled["identity"])
-    rule = _rule(unlabeled, labeled["identity"], selection, seed)
+    labeling = _labeling(predictions)
+    _check_same_images(unlabeled, predictions, labeling["identity"])
+    rule = _rule(labeling, selection, seed)
     if options.duplicates:
         check_made_for(options.duplicates, unlabeled)
         rule = dataclasses.replace(rule, excluded=duplicate_hashes(options.duplicates))
     identity = {
-        "predictions": {k: f["sha256"] for k, f in labeled["shards"].items()},
+        "predictions": {k: f["sha256"] for k, f in labeling["shards"].items()},
         "unlabeled_data": unlabeled.fingerprint(),
         **dataclasses.asdict(selection),
         "images_per_class": rule.images_per_class,
         "physical_copies": options.physical_copies,
         "duplicates": options.duplicates and duplicates_digest(options.duplicates),
-        "class_names": labeled["identity"]["class_names"],
+        "class_names": labeling["identity"]["class_names"],
         "seed": seed,
     }
     parents = {
-        "predictions": Parent(predictions, shards_digest(labeled)),
+        "predictions": Parent(predictions, shards_digest(labeling)),
         "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
     }
     stage = Stage(directory, "balance", identity, parents)
@@ -103,16 +103,27 @@ def balance(
     return load_balanced(directory)
 
 
-def _rule(unlabeled: RecordSet, labeled: dict, selection: SelectionConfig, seed) -> Rule:
-    classes = len(labeled["class_names"])
-    pool = unlabeled.num_examples * selection.pool_fraction
+def _labeling(predictions: str) -> dict:
+    """The manifest of the predictions."""
+    manifest = read_manifest(predictions)
+    if manifest["stage"] != "label":
+        raise InputError(
+            "`predictions`: expected a directory that label wrote; received "
+            f"{predictions}, which the stage {manifest['stage']!r} wrote."
+        )
+    return manifest
+
+
+def _rule(labeling: dict, selection: SelectionConfig, seed: int) -> Rule:
+    classes = len(labeling["identity"]["class_names"])
+    pool = labeling["results"]["images"] * selection.pool_fraction
     per_class = selection.images_per_class or int(-(-pool // classes))
     return Rule(selection, per_class, classes, seed, np.zeros(0, np.uint64))
 
 
 def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> None:
     """Chooses, writes the shards that are missing, and finishes the stage."""
-    shards = shards_by_name(unlabeled)
+    shards = shards_by_name(unlabeled, stage.directory)
     print(f"{name}: {_described(rule)} of {unlabeled.num_examples:,} images")
     try:
         chosen = _chosen(stage, list(shards), predictions, rule, options.runner, name)
@@ -151,9 +162,10 @@ def _chosen(stage, shards, predictions, rule: Rule, runner, name) -> Selection:
     chosen = choosing.choose(found, rule)
     if not chosen.eligible.any():
         raise InputError(
-            f"`min_confidence` {rule.selection.min_confidence}: expected some of the "
-            f"{count:,} predictions to pass the filter; there are none. Choose a lower "
-            "threshold, or train the teacher longer."
+            f"`min_confidence` {rule.selection.min_confidence}, `filter` "
+            f"{rule.selection.filter}: expected some of the {count:,} predictions to pass; "
+            "there are none. Choose a lower threshold, a larger part of the pool, or train "
+            "the teacher longer."
         )
     files.write_json(stage.path(SELECTION), chosen.to_json())
     return chosen

@@ -44,6 +44,17 @@ class BeamRunner:
                     "`beam_options`: expected options such as --direct_num_workers=4; "
                     f"received {option!r}."
                 )
+            owner = option.lstrip("-").partition("_")[0]
+            if owner in ("direct", "dask", "flink", "spark") and owner != self.name:
+                raise InputError(
+                    f"`beam_options`: {option!r} is for --runner={owner}; received it with "
+                    f"--runner={self.name}."
+                )
+            if option == "--no_wait_until_finish":
+                raise InputError(
+                    "`beam_options`: expected no --no_wait_until_finish; each pass needs "
+                    "the result of the one before."
+                )
 
     @contextlib.contextmanager
     def pipeline(self):
@@ -52,11 +63,10 @@ class BeamRunner:
         Raises:
             InputError: As a worker raised it; what Beam makes of it is its cause.
         """
+        pipeline = beam.Pipeline(runner=self._runner(), options=self._options())
         try:
-            with beam.Pipeline(runner=self._runner(), options=self._options()) as pipeline:
+            with pipeline:
                 yield pipeline
-            if client := getattr(pipeline.result, "client", None):
-                client.close()  # Of Dask, else one more is open with every pipeline.
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             told = r"InputError: (.*?)( \[while running |$)"
@@ -64,10 +74,15 @@ class BeamRunner:
             if not found:
                 raise
             raise InputError(found[1]) from error
+        finally:
+            result = getattr(pipeline, "result", None)
+            if client := getattr(result, "client", None):
+                client.close()  # Of Dask, else one more is open with every pipeline.
 
     def _options(self) -> PipelineOptions:
         options = list(self.options)
-        if self.name == "dask" and not _given(options, "dask_partition_size"):
+        sized = ("dask_partition_size", "dask_npartitions")
+        if self.name == "dask" and not any(_given(options, name) for name in sized):
             # Else up to 128 shards are one task, and nothing is divided.
             options.append("--dask_partition_size=1")
         several = self.name == "direct" and _given(options, "direct_num_workers")

@@ -45,6 +45,8 @@ def check_predictions(
     work = [("index", shard) for shard in shards.items()]
     work += [("ids", part) for part in parts(predictions)]
     check = _Check(num_classes, predictions, list(shards), output)
+    if tf.io.gfile.exists(output):
+        tf.io.gfile.rmtree(output)  # What a killed run found may be mended.
     shown = Shown(check, f"{name}: check", len(work), predictions)
     with runner.pipeline() as pipeline:
         _ = pipeline | beam.Create(enumerate(work)) | beam.Reshuffle() | beam.Map(shown)

@@ -56,7 +56,7 @@ class Shards:
     def _combined(self, function: Callable, combine: beam.CombineFn, what: str):
         name = f"{self.name}: {what}"
         shown = Shown(function, name, len(self.paths), self.predictions)
-        output = os.path.join(self.directory, "pass.npy")
+        output = os.path.join(self.directory, f"pass-{files.unique_name()}.npy")
         # A pipeline for each pass: its result is known here, and goes into the next as
         # it is. As side inputs, runners such as Dask's compute all before it anew.
         with self.runner.pipeline() as pipeline:

@@ -539,7 +539,7 @@ def check_selection(selection: SelectionConfig) -> None:
             f"({selection.min_confidence}); received {selection.max_confidence}."
         )
     _check_unused(selection)
-    _check_range("images_per_class", selection.images_per_class, 0, math.inf)
+    _check_range("images_per_class", selection.images_per_class, 0, 2**31)
 
 
 def _check_unused(selection: SelectionConfig) -> None:

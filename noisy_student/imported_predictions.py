@@ -58,7 +58,7 @@ def import_predictions(
     soft_labels.parse_format(label_format, num_classes)
     paths = _paths_by_name(source)
     found = [prediction_files.open_file(path, num_classes) for path in paths.values()]
-    shards = labeling.shards_by_name(unlabeled)
+    shards = labeling.shards_by_name(unlabeled, directory)
     identity = {
         "imported_sha256": {key: files.sha256(path) for key, path in paths.items()},
         "class_names": list(class_names),
@@ -340,7 +340,7 @@ def _rows_of(imported: _Imported, paths: list[str], unlabeled: RecordSet):
     found = [_images_of(path, unlabeled) for path in paths]
     ids = [id_ for ids, _ in found for id_ in ids]
     rows = imported.find(ids)
-    stored, probabilities = imported.read(rows) if ids else ([], None)
+    stored, probabilities = imported.read(rows)
     other = [number for number, id_ in enumerate(ids) if stored[number] != id_]
     if other:  # Another id has the hash of this one.
         raise _without_prediction(len(other), len(ids), repr(ids[other[0]]))

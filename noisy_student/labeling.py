@@ -15,7 +15,7 @@ import zlib
 
 import tensorflow as tf
 
-from data import bad_records, pipeline, soft_labels
+from data import bad_records, files, pipeline, soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
@@ -105,7 +105,8 @@ def label(
         options: How labels are made.
         name: For the progress line.
     """
-    info, shards = model_files.load_info(teacher), shards_by_name(unlabeled)
+    info = model_files.load_info(teacher)
+    shards = shards_by_name(unlabeled, directory)
     soft_labels.parse_format(options.label_format, len(info.class_names))
     identity = _identity(info, unlabeled, options)
     if options.holdout:
@@ -157,8 +158,23 @@ def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict
     return {"temperature": record["temperature"], **fitted_on}
 
 
-def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:
-    """Paths by file name; predictions and balanced shards take these names."""
+def shards_by_name(unlabeled: RecordSet, output: str = "") -> dict[str, str]:
+    """Paths by file name; predictions and balanced shards take these names.
+
+    Args:
+        unlabeled: The images.
+        output: Where files of these names will be written.
+
+    Raises:
+        InputError: Two files share a name, or one would be written over.
+    """
+    for path in unlabeled.files:
+        directory = os.path.dirname(path)
+        if output and _same_directory(directory, output):
+            raise InputError(
+                f"`output_dir`: expected another directory than that of the images; "
+                f"received {output}, where {path} would be written over."
+            )
     shards = {os.path.basename(path): path for path in unlabeled.files}
     if len(shards) < len(unlabeled.files):
         raise InputError(
@@ -166,6 +182,12 @@ def shards_by_name(unlabeled: RecordSet) -> dict[str, str]:
             f"received {len(shards)} names. Rename files that share a name."
         )
     return shards
+
+
+def _same_directory(one: str, other: str) -> bool:
+    if files.is_local(one) and files.is_local(other):
+        return os.path.realpath(one) == os.path.realpath(other)
+    return one.rstrip("/") == other.rstrip("/")
 
 
 def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:

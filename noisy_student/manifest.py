@@ -147,8 +147,8 @@ class Stage:
 
     def abandon(self) -> None:
         """Takes the stage off the record: it starts anew, of any identity."""
+        self._remove_finished()  # First: another identity must never find them.
         tf.io.gfile.remove(self._path)
-        self._remove_finished()
 
     def _remove_finished(self) -> None:
         # Another worker may be doing the same, or writing the note of a shard anew.

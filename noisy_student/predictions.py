@@ -6,7 +6,6 @@ images needs: 16 bytes an image, without its id, instead of 4 KB for 1,000 class
 
 import dataclasses
 import hashlib
-import os
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +43,8 @@ def hash_ids(ids) -> np.ndarray:
 
 def index_path(shard_path: str) -> str:
     """Where the index of a shard of predictions lies."""
-    return os.path.splitext(shard_path)[0] + ".parquet"
+    # No more is cut off: shards may be named NAME.tfrecord-00000-of-00128.
+    return shard_path.removesuffix(".tfrecord") + ".parquet"
 
 
 def write_index(shard_path: str, index: Index) -> None:

@@ -38,6 +38,8 @@ class ShardWriter:
     def write(self, shard: tuple[str, str]) -> None:
         """Writes a shard: its name, and the path of its images."""
         name, images_path = shard
+        if self.stage.finished_shard(name):
+            return  # By another worker: of tasks that are run twice, say.
         predictions_path = os.path.join(self.predictions, name)
         index = read_index(predictions_path)
         copies = self._copies(index)
@@ -48,7 +50,7 @@ class ShardWriter:
         if self.rule.selection.selection == "unchanged":
             copies[:] = 0  # The image's own.
         examples = (
-            _pseudo_labeled(row, image, prediction, int(copies[row]), tally)
+            _pseudo_labeled(image, prediction, int(copies[row]), tally)
             for row, image, prediction in _joined(images, images_path, predicted, rows)
         )
         if self.physical_copies:
@@ -122,9 +124,8 @@ def _joined(images, images_path: str, predicted, rows: dict) -> Iterator[tuple]:
         )
 
 
-def _pseudo_labeled(row, image, prediction, copies: int, tally: "_Tally"):
+def _pseudo_labeled(image, prediction, copies: int, tally: "_Tally"):
     """The prediction with the image's bytes and the number of copies."""
-    del row
     label = records.example_label(prediction, records.LABEL)
     if not copies:
         copies = _own_copies(image)

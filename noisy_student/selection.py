@@ -13,7 +13,7 @@ from noisy_student.config import SelectionConfig
 from noisy_student.predictions import Index
 
 HASH_BITS = 63
-ALL_HASHES = np.int64(2**HASH_BITS - 1)  # A bound that no hash reaches.
+ALL_HASHES = np.int64(2**HASH_BITS - 1)  # A bound above all hashes but one in 2^63.
 _ONE = int(np.float32(1).view(np.int32))
 
 
@@ -43,8 +43,10 @@ class Rule:
         """
         passing = np.ones(len(index.labels), bool)
         if self.thresholded:
+            # Sums of imported ones may be a little more than 1.
             passing &= index.confidences >= np.float32(self.selection.min_confidence)
-            passing &= index.confidences < np.float32(self.selection.max_confidence)
+            at_most_1 = np.minimum(index.confidences, np.float32(1))
+            passing &= at_most_1 < np.float32(self.selection.max_confidence)
         if self.selection.pool_fraction < 1:
             drawn = mixed(index.id_hashes, self.seed, purpose="pool")
             passing &= drawn < self.selection.pool_fraction * 2.0**HASH_BITS
@@ -130,12 +132,8 @@ class Selection:
         return np.where(kept, copies, 0)
 
     def to_json(self) -> dict:
+        """Lists by name, for people to look at."""
         return {key: value.tolist() for key, value in vars(self).items()}
-
-    @classmethod
-    def from_json(cls, values: dict) -> "Selection":
-        types = {"confidence": np.float32}
-        return cls(**{k: np.array(v, types.get(k, np.int64)) for k, v in values.items()})
 
 
 def mixed(id_hashes: np.ndarray, seed: int, purpose: str = "order") -> np.ndarray:

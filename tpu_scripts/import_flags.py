@@ -4,9 +4,21 @@ from absl import flags
 
 from data.errors import InputError
 from noisy_student.imported_predictions import read_class_names
+from tpu_scripts import augmentation_flags
 
 # They belong to the script that asks for them: --helpshort.
 flags.disclaim_key_flags()
+
+
+_OF_A_TEACHER = (
+    "noised_teacher",
+    "seed",
+    "calibrate",
+    "validation_data",
+    "batch_size",
+    "worker_index",
+    "num_workers",
+)
 
 
 def define() -> None:
@@ -39,8 +51,8 @@ def importing() -> bool:
             "`class_names`: expected together with --import_predictions, and only then; "
             f"received {names!r} with --import_predictions={source!r}."
         )
-    for name in ("noised_teacher", "calibrate"):
-        if source and flags.FLAGS[name].value:
+    for name in (*_OF_A_TEACHER, *augmentation_flags.given()):
+        if source and flags.FLAGS[name].present:
             raise InputError(
                 f"`{name}`: expected with --model alone; received it with "
                 f"--import_predictions={source!r}, whose labels are made."

@@ -26,7 +26,10 @@ def define() -> None:
 def noise(model: str, info) -> TeacherNoise | None:
     """The noise that the flags ask for; None: the method's."""
     if not flags.FLAGS.noised_teacher:
-        if given := augmentation_flags.given():
+        given = augmentation_flags.given()
+        if flags.FLAGS["seed"].present:
+            given.append("seed")
+        if given:
             raise InputError(
                 f"`{given[0]}`: expected together with --noised_teacher alone; a teacher "
                 "labels without noise."

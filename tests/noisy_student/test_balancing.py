@@ -74,7 +74,8 @@ def write_predictions(directory, images, predict):
         count = records.write_shard(stage.path(name), examples)
         stage.finish_shard(name, count, **index_facts(stage.path(name)))
     names = [os.path.basename(path) for path in images.files]
-    stage.finish(names, {"mean_confidence": 0.5})
+    count = sum(stage.finished_shard(name)["records"] for name in names)
+    stage.finish(names, {"images": count})
     return directory
 
 
@@ -420,3 +421,22 @@ def test_evaluation_images_are_left_out_and_counted(pool, tmp_path):
     assert read_manifest(str(tmp_path / "b"))["results"]["duplicates"] == 3
     with pytest.raises(InputError, match="duplicates"):
         balancing.balance(*arguments)  # The directory was made without these three.
+
+
+def test_other_directories_than_predictions_are_refused(pool, tmp_path):
+    balance(pool, tmp_path / "b")
+    with pytest.raises(InputError, match="predictions.*'balance'"):
+        balancing.balance(
+            pool.records, str(tmp_path / "b"), str(tmp_path / "c"), SelectionConfig(), 1
+        )
+
+
+def test_images_are_never_written_over(pool, tmp_path):
+    with pytest.raises(InputError, match="output_dir.*written over"):
+        balance(pool, os.path.dirname(pool.records.files[0]))
+
+
+def test_shards_of_other_naming_have_an_index_each():
+    names = [f"a/train.tfrecord-0000{shard}-of-00002" for shard in range(2)]
+    assert len({index_path(name) for name in names}) == 2
+    assert index_path("a/u-00000-of-00001.tfrecord") == "a/u-00000-of-00001.parquet"

@@ -14,6 +14,7 @@ import pytest
 
 from data.errors import InputError
 from noisy_student import balancing, choosing
+from noisy_student.beam_progress import Shown
 from noisy_student.beam_runner import BeamRunner
 from noisy_student.config import SelectionConfig
 from tests.noisy_student.test_balancing import Pool
@@ -29,6 +30,36 @@ def test_an_unknown_runner_is_refused():
 def test_what_is_no_option_is_refused():
     with pytest.raises(InputError, match=r"beam_options.*direct_num_workers=4"):
         BeamRunner("direct", ("direct_num_workers=4",))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("direct", "--dask_client_address=tcp://a:1", "for --runner=dask"),
+        ("dask", "--direct_num_workers=2", "for --runner=direct"),
+        ("dataflow", "--no_wait_until_finish", "result of the one before"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(name, option, message):
+    with pytest.raises(InputError, match=message):
+        BeamRunner(name, (option,))
+
+
+def test_progress_counts_passes_apart_and_threads_together(capsys):
+    for _ in range(2):
+        started = threading.Barrier(4)
+
+        def work(element, started=started):
+            started.wait()
+            return element
+
+        shown = Shown(work, "pass", 4, 400)
+        threads = [threading.Thread(target=shown, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert capsys.readouterr().out.count("pass: 4 shards in") == 2
 
 
 def test_an_error_of_a_worker_is_its_own_message(tmp_path):
