@@ -129,7 +129,7 @@ def _labeling(predictor, directory):
 
     def turn():
         output = os.path.join(directory, f"{predictor.batch_size}-{next(turns)}")
-        stage = Stage(output, "label", {})
+        stage = Stage(output, "label", {"label_format": "float32"})
         progress = Progress("labeling", unlabeled.num_examples)
         label_shards(predictor, images, range(_SHARDS.value), stage, progress)
         shards = [os.path.basename(path) for path in unlabeled.files]
