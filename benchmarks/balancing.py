@@ -4,8 +4,8 @@
         --work_dir=runs/balancing --output=docs/results/balancing.json
 
 The index of predictions is made up, in shards, and kept for the next time: classes as
-uneven as a teacher's on web images (log-normal, the largest some hundred times the
-smallest), confidences of which a part is so high that it rounds to 1. Then
+uneven as a teacher's on web images (log-normal, the largest a thousand times the
+smallest), confidences of which 3.5 % are so high that they round to 1. Then
 everything is measured that `balance` does before it reads an image: all checks and
 the choice. Each number is of a process of its own; memory is its peak, and that of
 its largest child.
@@ -123,7 +123,7 @@ def _shard(number: int, predictions: int, weights) -> pa.Table:
     size = _SHARD.value
     generator = np.random.default_rng([1, number])
     labels = generator.choice(len(weights), size, p=weights / weights.sum())
-    # Logits' margins: a fifth is so sure that float32 rounds to 1.
+    # Logits' margins: 3.5 % are so sure that float32 rounds to 1.
     margins = generator.normal(4, 7, size).astype(np.float32)
     confidences = 1 / (1 + np.exp(-margins)) * (1 - 1 / len(weights)) + 1 / len(weights)
     first = number * size
