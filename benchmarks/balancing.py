@@ -3,9 +3,9 @@
     python -m benchmarks.balancing --predictions=300e6 --classes=1000 \\
         --work_dir=runs/balancing --output=docs/results/balancing.json
 
-The index of predictions is made up, in shards, and kept for the next time: classes as
-uneven as a teacher's on web images (log-normal, the largest a thousand times the
-smallest), confidences of which 3.5 % are so high that they round to 1. Then
+The index of predictions is made up, in shards, and kept for the next time: uneven
+classes (log-normal, the largest a thousand times the smallest), confidences of which
+3.5 % are so high that they round to 1. Then
 everything is measured that `balance` does before it reads an image: all checks and
 the choice. Each number is of a process of its own; memory is its peak, and that of
 its largest child.
