@@ -120,13 +120,8 @@ class RecordSet:
         the places of skipped records.
         """
         digest = hashlib.sha256()
-        for path in self.files:
-            size = tf.io.gfile.stat(path).length
-            digest.update(f"{os.path.basename(path)}:{size};".encode())
-            with tf.io.gfile.GFile(path, "rb") as file:
-                digest.update(file.read(_FINGERPRINT_BYTES))
-                file.seek(max(0, size - _FINGERPRINT_BYTES))
-                digest.update(file.read(_FINGERPRINT_BYTES))
+        for found in files.map_in_threads(_name_size_and_ends, self.files):
+            digest.update(found)
         for bad in self.skipped:
             place = f"{os.path.basename(bad.file)}:{bad.position}:{bad.rest_of_file};"
             digest.update(place.encode())
@@ -232,6 +227,15 @@ def missing_shards(paths: Iterable[str]) -> list[str]:
         for index in range(int(total))
     }
     return sorted(promised - there)
+
+
+def _name_size_and_ends(path: str) -> bytes:
+    size = tf.io.gfile.stat(path).length
+    with tf.io.gfile.GFile(path, "rb") as file:
+        first = file.read(_FINGERPRINT_BYTES)
+        file.seek(max(0, size - _FINGERPRINT_BYTES))
+        last = file.read(_FINGERPRINT_BYTES)
+    return f"{os.path.basename(path)}:{size};".encode() + first + last
 
 
 def _serialized(path: str) -> Iterator[bytes]:

@@ -15,11 +15,11 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from data.record_scan import MANIFEST
 from noisy_student.code_version import code_version
 from noisy_student.config import differences
 from noisy_student.parents import Parent
 
-MANIFEST = "manifest.json"
 _FINISHED = "finished_shards"
 
 

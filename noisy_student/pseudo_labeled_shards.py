@@ -181,7 +181,7 @@ class _Tally:
         key = str(label)
         self.kept += 1
         self.examples += copies
-        if self.unlabeled.truth_known and truth >= 0:
+        if self.unlabeled.truth_known and truth >= self.unlabeled.label_offset:
             self.truth_known += 1
             self.correct += truth - self.unlabeled.label_offset == label
         self.kept_per_class[key] = self.kept_per_class.get(key, 0) + 1

@@ -82,7 +82,7 @@ def _labeling(
     part, sets, network: PlannedTraining, times: int, label_format
 ) -> PlannedLabeling:
     (unlabeled,) = [each for each in sets if each.name == "unlabeled"]
-    id_ = next(part.source.read(np.sort(part.indices)[:1])).id
+    id_ = next(part.source.read(part.indices[:1])).id
     classes = network.job.labeled.num_classes
     row = {
         records.ID: id_.encode(),

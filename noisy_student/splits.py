@@ -5,6 +5,7 @@ settled first, so that neither a label nor a pseudo-label can come from it.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,13 +21,13 @@ class Part:
     Attributes:
         dataset: The data set string they come from.
         source: Where to read them.
-        indices: Which of the source's, int64.
+        indices: Which of the source's: int64 `[N]`, or the `range` of all.
         labeled: Whether labels count.
     """
 
     dataset: str
     source: sources.Source
-    indices: np.ndarray
+    indices: Sequence[int]
     labeled: bool
 
 
@@ -80,7 +81,7 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
 
 def whole(dataset: str, source: sources.Source, labeled: bool) -> Part:
     """All of a source."""
-    return Part(dataset, source, np.arange(len(source)), labeled)
+    return Part(dataset, source, range(len(source)), labeled)
 
 
 def _open_labeled(config: DataConfig) -> sources.Source:

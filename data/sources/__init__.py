@@ -10,8 +10,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from data.errors import InputError
 from data.sources import arrays
 from data.sources.base import Source
@@ -76,5 +74,4 @@ def _settle_classes(dataset, source, class_names, labeled) -> None:
             f"{dataset}: expected the classes of the labeled data "
             f"({', '.join(class_names)}), in this order; received {', '.join(own)}."
         )
-    source.labels = np.full(len(source), -1, np.int64)
-    source.class_names = tuple(class_names)
+    source.forget_labels(class_names)

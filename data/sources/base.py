@@ -33,6 +33,11 @@ class Source:
         digest.update(self.labels[indices].tobytes())
         return digest.hexdigest()[:16]
 
+    def forget_labels(self, class_names: Sequence[str]) -> None:
+        """Labels are of other classes than these: the truth is unknown."""
+        self.labels = np.broadcast_to(np.int64(-1), len(self))
+        self.class_names = tuple(class_names)
+
     def name_of(self, index: int) -> str:
         """Where an image is, for messages."""
         return next(self.read([index])).id

@@ -1,14 +1,16 @@
 """TFRecord files that are there already."""
 
+import functools
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from data import bad_records, files, records
+from data import bad_records, files, record_scan, records
 from data.bad_records import Contract
 from data.errors import InputError
-from data.records import Record
+from data.records import BadRecord, Record
 from data.sources.base import Source
 
 CLASS_NAMES = "class_names.json"  # Beside the files: a list, by label.
@@ -21,7 +23,8 @@ class TFRecordSource(Source):
         pattern: A glob, or a directory.
         label_offset: Subtracted from stored labels.
         class_names: Names by label, for files without their own.
-        labeled: Whether records without a label are bad ones.
+        labeled: Whether labels count. Otherwise files are not read to the end before
+            somebody asks for `labels`, and records without one are no bad ones.
         skip_bad_records: Examine every record, images too, and leave bad ones out.
     """
 
@@ -46,58 +49,55 @@ class TFRecordSource(Source):
                 f"tfrecord:{pattern}: {len(absent)} shards of the numbering are missing, "
                 f"the first is {absent[0]}."
             )
-        self._label_offset, self._examples_per_file = label_offset, []
+        self._pattern, self._label_offset = pattern, label_offset
+        self._truth_known = True
         class_names = self._stored_class_names() or class_names
         if skip_bad_records:
             num_classes = len(class_names) if class_names else None
             kind = "labeled" if labeled else "unlabeled"
-            stored = self._examined(Contract(kind, num_classes, label_offset))
+            contract = Contract(kind, num_classes, label_offset)
+            labels, self.skipped = _examined(self.files, contract)
+        elif labeled:
+            labels = record_scan.read_labels(self.files)
         else:
-            stored = self._read_labels()
-        if not len(stored):
+            labels = None
+        if labels is None:
+            self._examples_per_file = record_scan.count_records(self.files)
+        else:
+            self._examples_per_file = tuple(map(len, labels))
+        if not len(self):
             raise InputError(
                 f"tfrecord:{pattern}: expected at least one record; the "
                 f"{len(self.files)} files hold none."
             )
-        self._set_labels(pattern, stored)
-        if class_names is None and self.labels.max() >= 0:
+        if labels is not None:
+            self.labels = self._checked(labels)
+        if class_names is None and labeled and self.labels.max() >= 0:
             class_names = [str(label) for label in range(int(self.labels.max()) + 1)]
         self.class_names = tuple(class_names) if class_names else None
 
-    def _read_labels(self) -> np.ndarray:
-        labels = []
-        for path in self.files:
-            before = len(labels)
-            labels += map(records.example_label, records.read_shard(path))
-            self._examples_per_file.append(len(labels) - before)
-        return np.array(labels, np.int64)
+    def __len__(self):
+        return sum(self._examples_per_file)
 
-    def _examined(self, contract) -> np.ndarray:
-        """Stored labels of the good records; the others go to `skipped`."""
-        labels, skipped = [], []
-        for path in self.files:
-            before = len(labels)
-            for example, bad in bad_records.examine(path, contract):
-                if bad:
-                    skipped.append(bad)
-                else:
-                    labels.append(records.example_label(example))
-            self._examples_per_file.append(len(labels) - before)
-        if skipped and not labels:
-            raise bad_records.all_bad(skipped)
-        self.skipped = tuple(skipped)
-        return np.array(labels, np.int64)
+    @functools.cached_property
+    def labels(self):
+        return self._checked(record_scan.read_labels(self.files))
 
-    def _set_labels(self, pattern, stored) -> None:
+    def forget_labels(self, class_names: Sequence[str]) -> None:
+        super().forget_labels(class_names)
+        self._truth_known = False
+
+    def _checked(self, labels: list[np.ndarray]) -> np.ndarray:
+        stored = np.concatenate(labels)
         known = stored >= 0
-        self.labels = np.where(known, stored - self._label_offset, -1)
         below = np.flatnonzero(known & (stored < self._label_offset))
         if len(below):
             raise InputError(
-                f"tfrecord:{pattern}: `label_offset` {self._label_offset} makes labels "
-                f"negative; the smallest stored label is {stored[known].min()}, the first "
-                f"too small one is of {self.name_of(below[0])}."
+                f"tfrecord:{self._pattern}: `label_offset` {self._label_offset} makes "
+                f"labels negative; the smallest stored label is {stored[known].min()}, the "
+                f"first too small one is of {self.name_of(below[0])}."
             )
+        return np.where(known, stored - self._label_offset, -1)
 
     def name_of(self, index):
         for at, (path, position, example) in enumerate(self._examples()):
@@ -125,10 +125,10 @@ class TFRecordSource(Source):
         """The files as they lie."""
         return records.RecordSet(
             self.files,
-            tuple(self._examples_per_file),
+            self._examples_per_file,
             self.class_names or (),
             self._label_offset,
-            truth_known=bool((self.labels >= 0).any()),
+            truth_known=self._truth_known,
             skipped=self.skipped,
         )
 
@@ -140,6 +140,27 @@ class TFRecordSource(Source):
                 yield Record(
                     records.example_id(example, path, position),
                     image[0] if image else b"",
-                    int(self.labels[index]),
+                    self._label_of(example),
                     error="" if image else f"the record has no `{records.IMAGE}`",
                 )
+
+    def _label_of(self, example) -> int:
+        stored = records.example_label(example)
+        known = stored >= 0 and self._truth_known
+        return stored - self._label_offset if known else -1
+
+
+def _examined(paths, contract) -> tuple[list[np.ndarray], tuple[BadRecord, ...]]:
+    """Stored labels of the good records of each file, and the bad ones."""
+    labels, skipped = [], []
+    for path in paths:
+        of_file = []
+        for example, bad in bad_records.examine(path, contract):
+            if bad:
+                skipped.append(bad)
+            else:
+                of_file.append(records.example_label(example))
+        labels.append(np.array(of_file, np.int64))
+    if skipped and not any(map(len, labels)):
+        raise bad_records.all_bad(skipped)
+    return labels, tuple(skipped)

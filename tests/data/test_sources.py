@@ -3,13 +3,14 @@
 import collections
 import gzip
 import json
+import os
 
 import numpy as np
 import pytest
 import sklearn.datasets
 import tensorflow as tf
 
-from data import images, records, sources
+from data import images, record_scan, records, sources
 from data.errors import InputError
 from data.records import Record
 
@@ -575,6 +576,83 @@ def test_a_truncated_tfrecord_file_is_named(tfrecord, tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(InputError, match=r"part-00001-of-00002.tfrecord after 1 records"):
         sources.open_source(dataset)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """No record may be read."""
+
+    def fail(*args):
+        raise AssertionError(f"Reads {args}.")
+
+    monkeypatch.setattr(records, "_serialized", fail)
+    monkeypatch.setattr(record_scan, "_labels", fail)
+
+
+def test_unlabeled_tfrecords_are_counted_without_reading_records(tfrecord, unread):
+    source = sources.open_source(tfrecord([0, 1, -1, 1, 0], sizes=(4, 1)), labeled=False)
+    assert source.record_set().examples_per_file == (4, 1)
+    assert len(source) == 5
+
+
+def test_counts_on_record_serve_as_long_as_the_file_is_the_same(tfrecord, tmp_path, unread):
+    dataset = tfrecord([0, 1, 0, 1, 0], sizes=(3, 2))
+    paths = records.glob_shards(str(tmp_path))
+    shards = {
+        os.path.basename(path): {"records": count, "bytes": os.path.getsize(path) + change}
+        for path, count, change in zip(paths, (30, 20), (0, 1), strict=True)
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps({"shards": shards}))
+    source = sources.open_source(dataset, labeled=False)
+    assert source.record_set().examples_per_file == (30, 2)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"shards": {"x": 1, "y": {}}}'])
+def test_a_manifest_of_somebody_else_is_passed_over(tfrecord, tmp_path, content):
+    dataset = tfrecord([0, 1, 0, 1])
+    (tmp_path / "manifest.json").write_text(content)
+    assert len(sources.open_source(dataset, labeled=False)) == 4
+
+
+@pytest.mark.parametrize("end", [-1, -5, -40, 12, 20])
+def test_an_unlabeled_file_of_a_wrong_length_is_named(tfrecord, tmp_path, end):
+    dataset = tfrecord([0, 1, 0, 1])
+    path = tmp_path / "part-00001-of-00002.tfrecord"
+    content = path.read_bytes()
+    path.write_bytes(content[:end] if end < 0 else content + bytes(range(end)))
+    with pytest.raises(InputError, match=r"part-00001-of-00002.tfrecord after [012] rec"):
+        sources.open_source(dataset, labeled=False)
+
+
+def test_a_rest_too_short_for_a_record_is_none_as_for_tensorflow(tfrecord, tmp_path):
+    dataset = tfrecord([0, 1, 0, 1])
+    with open(tmp_path / "part-00001-of-00002.tfrecord", "ab") as file:
+        file.write(bytes(7))
+    assert len(sources.open_source(dataset, labeled=False)) == 4
+
+
+def test_labels_of_unlabeled_tfrecords_are_read_when_asked_for(tfrecord):
+    dataset = tfrecord([2, 1, -1, 3])
+    source = sources.open_source(dataset, labeled=False, label_offset=1)
+    assert source.labels.tolist() == [1, 0, -1, 2]
+    assert [record.label for record in _read(source)] == [1, 0, -1, 2]
+
+
+def test_one_record_is_read_without_the_others(tfrecord, monkeypatch):
+    source = sources.open_source(tfrecord([0, 1, 0, 1]), labeled=False)
+    monkeypatch.setattr(record_scan, "_labels", None)
+    assert next(source.read([0])).id == "id0"
+
+
+@pytest.mark.parametrize("stored", [[1, 2], b"cat", 0.5])
+def test_labels_of_another_form_are_read_as_they_can_be(tmp_path, stored):
+    features = [{"image/encoded": b"x", "image/class/label": stored}] * 2
+    if isinstance(stored, list):
+        features = [{**f, "image/class/label": np.array(stored)} for f in features]
+    path = str(tmp_path / "a.tfrecord")
+    records.write_shard(path, features)
+    (labels,) = record_scan.read_labels((path,))
+    assert labels.tolist() == ([1, 1] if isinstance(stored, list) else [-1, -1])
 
 
 def test_record_set_is_the_files_as_they_lie(tfrecord, tmp_path):
