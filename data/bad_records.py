@@ -18,6 +18,7 @@ from data import crops, records, soft_labels
 from data.errors import InputError
 from data.records import BadRecord, RecordSet
 from data.soft_labels import FLOAT32, LabelFormat
+from data.untuned import untuned
 
 KINDS = ("labeled", "pseudo_labeled", "unlabeled")
 # What a bad record makes of a tf.data pipeline. The last one comes from Python:
@@ -194,7 +195,7 @@ def check(path, position: int, serialized: bytes, contract, decode=True):
 def _serialized_records(path: str) -> Iterator[bytes | BadRecord]:
     count = 0
     try:
-        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        for serialized in untuned(tf.data.TFRecordDataset(path)).as_numpy_iterator():
             yield serialized
             count += 1
     except tf.errors.DataLossError as error:

@@ -28,10 +28,11 @@ from data import augmentation as aug
 from data import bad_records, images, records, shuffling, soft_labels
 from data.errors import InputError
 from data.records import BadRecord, RecordSet
+from data.untuned import untuned
 
 SHUFFLE_BUFFER = 16384  # Records, as in the published code.
 SHUFFLE_BYTES = 2**29  # About; four times as much is in memory for moments.
-_BATCHES_AHEAD = 2  # Of large images two are much; what is written waits for none.
+BATCHES_AHEAD = 2  # Of large images two are much.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ def augmented_batches(
         deterministic=True,
     )
     dataset = dataset.batch(batch_size, drop_remainder=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return untuned(dataset.prefetch(BATCHES_AHEAD))
 
 
 @contextlib.contextmanager
@@ -256,9 +257,7 @@ def evaluation_batches(
     if by_file:
         dataset = dataset.prefetch(batch_size)  # The next file is opened in good time.
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(batch_size).prefetch(
-        _BATCHES_AHEAD if by_file else tf.data.AUTOTUNE
-    )
+    return untuned(dataset.batch(batch_size).prefetch(BATCHES_AHEAD))
 
 
 def explained_evaluation(examples: RecordSet, kind: str, paths=None):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import files, records
+from data.untuned import untuned
 
 MANIFEST = "manifest.json"  # Beside what a stage wrote: `noisy_student.manifest`.
 
@@ -95,7 +96,7 @@ def _labels(path: str) -> np.ndarray:
         lambda serialized: tf.io.parse_example(serialized, {records.TRUE_LABEL: feature})
     )
     try:
-        found = [batch[records.TRUE_LABEL] for batch in labels.as_numpy_iterator()]
+        found = [batch[records.TRUE_LABEL] for batch in untuned(labels).as_numpy_iterator()]
     except tf.errors.OpError:
         # Slower, but it says which record it is; or it is a label of another form.
         found = [[records.example_label(example) for example in records.read_shard(path)]]

@@ -24,6 +24,7 @@ from google.protobuf.message import DecodeError
 
 from data import files
 from data.errors import InputError
+from data.untuned import untuned
 
 IMAGE, ID, TRUE_LABEL = "image/encoded", "image/id", "image/class/label"
 LABEL, CONFIDENCE, PROBABILITIES, COPIES = "label", "prob", "probabilities", "copies"
@@ -242,7 +243,7 @@ def _serialized(path: str) -> Iterator[bytes]:
     """The records of a shard as they are; errors name the file."""
     count = 0
     try:
-        for serialized in tf.data.TFRecordDataset(path).as_numpy_iterator():
+        for serialized in untuned(tf.data.TFRecordDataset(path)).as_numpy_iterator():
             yield serialized
             count += 1
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:

@@ -23,6 +23,7 @@ import tensorflow as tf
 from data import files, pipeline, shuffling
 from data.pipeline import HostShare, TrainingInput
 from data.records import RecordSet
+from data.untuned import untuned
 
 # At least: fewer would lose more with a worker and make more epochs overlap.
 PIECES = 16
@@ -86,7 +87,7 @@ def training_batches(
     dataset = pipeline.augmented_batches(stream, dataset, batch_size)
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     distribute = tf.data.experimental.service.distribute(dynamic, address)
-    return dataset.apply(distribute).prefetch(tf.data.AUTOTUNE)
+    return untuned(dataset.apply(distribute).prefetch(pipeline.BATCHES_AHEAD))
 
 
 def _piece(stream: TrainingInput, unit, per_step: int) -> tf.data.Dataset:

@@ -102,6 +102,13 @@ def test_training_batches_have_the_contracts_shapes_and_types(three_shards):
     }
 
 
+def test_no_pipeline_waits_for_the_tuner_at_its_end(three_shards):
+    training = pipeline.training_batches(_stream(three_shards), 4)
+    evaluation = pipeline.evaluation_batches(three_shards.files, SIZE, "pad", 4)
+    for batches in (training, evaluation, tf.data.Dataset.zip((training, training))):
+        assert batches.options().autotune.enabled is False
+
+
 def test_batches_change_the_order_and_nothing_else(three_shards, unbroken):
     found = _examples(_stream(three_shards), 33, batch_size=3)
     for epoch in (0, 11, 22):
