@@ -31,8 +31,12 @@ def plan_run(config: Config, strategy) -> Plan:
     replicas = strategy.num_replicas_in_sync
     teacher = PlannedTraining("teacher", iterate.teacher_job(config, data), replicas)
     examples = len(parts["unlabeled"].indices)
-    if config.selection.images_per_class and not config.online_teacher:
-        examples = config.selection.images_per_class * data.labeled.num_classes
+    selection = config.selection
+    if not config.online_teacher:
+        if selection.images_per_class:
+            examples = selection.images_per_class * data.labeled.num_classes
+        else:
+            examples = int(examples * selection.pool_fraction)
     pseudo = RecordSet((), (examples,), data.labeled.class_names)
     job = iterate.student_job(config, data, 1, pseudo)
     labeler = teacher.cost.multiply_adds if config.online_teacher else 0.0
