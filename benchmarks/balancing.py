@@ -26,13 +26,13 @@ import pyarrow.compute as pc
 from absl import flags
 
 from data import files
-from noisy_student import choosing
-from noisy_student.beam_runner import RUNNERS, BeamRunner
-from noisy_student.checking import check_predictions
+from noisy_student.balancing import choosing
+from noisy_student.balancing.beam_runner import RUNNERS, BeamRunner
+from noisy_student.balancing.checking import check_predictions
+from noisy_student.balancing.selection import Rule
 from noisy_student.config import SelectionConfig
-from noisy_student.predictions import index_facts, index_path, write_table
-from noisy_student.progress import Progress
-from noisy_student.selection import Rule
+from noisy_student.labeling.predictions import index_facts, index_path, write_table
+from noisy_student.stages.progress import Progress
 from tpu_scripts import setting_flags
 
 _PREDICTIONS = flags.DEFINE_list("predictions", ["10e6"], "How many; several: a table.")

@@ -18,12 +18,15 @@ import tensorflow as tf
 from absl import flags
 
 from data import files, pipeline, records, soft_labels
-from noisy_student import iterate, labeling, losses, model_files, recipes
-from noisy_student.balancing import balance
-from noisy_student.evaluation import evaluate
-from noisy_student.inference import Predictor
-from noisy_student.preparation import prepare
-from noisy_student.training import train
+from noisy_student import iterate, recipes
+from noisy_student.balancing.balancing import balance
+from noisy_student.evaluation.evaluation import evaluate
+from noisy_student.labeling import labeling
+from noisy_student.models import model_files
+from noisy_student.models.inference import Predictor
+from noisy_student.preparation.preparation import prepare
+from noisy_student.training import losses
+from noisy_student.training.training import train
 from tpu_scripts import setting_flags, strategy_flags
 
 _WORK_DIR = flags.DEFINE_string("work_dir", "runs/label_formats", "Where models go.")

@@ -35,7 +35,7 @@ _CLASSES = 1000
 
 
 def main():
-    from noisy_student.inference import Predictor
+    from noisy_student.models.inference import Predictor
     from noisy_student.strategy import create_strategy
 
     model, strategy = _model(), create_strategy("cpu")
@@ -116,10 +116,10 @@ def _forward(predictor):
 
 
 def _labeling(predictor, directory):
-    from noisy_student.manifest import Stage
-    from noisy_student.model_files import ModelInfo
-    from noisy_student.progress import Progress
-    from noisy_student.shard_labeling import LabeledImages, label_shards
+    from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
+    from noisy_student.models.model_files import ModelInfo
+    from noisy_student.stages.manifest import Stage
+    from noisy_student.stages.progress import Progress
 
     unlabeled = _records(directory)
     names = list(unlabeled.class_names)

@@ -86,8 +86,8 @@ def measure(ratio: float, remat: bool, parts: int) -> dict:
     from data.augmentation import Augmentation
     from data.records import RecordSet
     from noisy_student.config import ModelConfig, TrainingConfig
-    from noisy_student.plan import PlannedTraining
-    from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
+    from noisy_student.planning.plan import PlannedTraining
+    from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
 
     examples = RecordSet((), (10_000,), tuple(map(str, range(_CLASSES))))
     job = TrainingJob(

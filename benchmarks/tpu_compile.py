@@ -39,8 +39,8 @@ from data import files
 from data.augmentation import Augmentation
 from data.records import RecordSet
 from noisy_student.config import ModelConfig, TrainingConfig
-from noisy_student.inference import Predictor
-from noisy_student.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.models.inference import Predictor
+from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
 from tpu_scripts import setting_flags
 
 _JAX_PYTHON = flags.DEFINE_string(

@@ -137,7 +137,7 @@ def _network(directory):
 def _updates(directory):
     import tensorflow as tf
 
-    from noisy_student import ema, optimizer
+    from noisy_student.training import ema, optimizer
 
     job = _job(directory)
     model = job.model.build(_CLASSES, seed=0)
@@ -174,8 +174,8 @@ def _input(directory):
 
 def _loop(directory):
     from noisy_student.strategy import create_strategy
-    from noisy_student.train_step import NoisyStudentTrainer
-    from noisy_student.training_loop import LoopOptions, Run, TrainingLoop
+    from noisy_student.training.train_step import NoisyStudentTrainer
+    from noisy_student.training.training_loop import LoopOptions, Run, TrainingLoop
 
     strategy, job = create_strategy("cpu"), _job(directory)
     with strategy.scope():
@@ -193,7 +193,7 @@ def _job(directory):
     """A teacher's training on photos, on for as long as somebody measures."""
     from data.augmentation import PRESETS
     from noisy_student.config import ModelConfig, TrainingConfig
-    from noisy_student.train_step import TrainingJob
+    from noisy_student.training.train_step import TrainingJob
 
     return TrainingJob(
         labeled=_records(directory),

@@ -13,7 +13,7 @@ import tensorflow as tf
 from data import files, records
 from data.untuned import untuned
 
-MANIFEST = "manifest.json"  # Beside what a stage wrote: `noisy_student.manifest`.
+MANIFEST = "manifest.json"  # Beside what a stage wrote: `noisy_student.stages.manifest`.
 
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # Length and its checksum; that of the content.

@@ -13,7 +13,7 @@ from data import soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import duration, losses, own_model
+from noisy_student import duration, own_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,7 @@ class DataConfig:
 DEDUP_BY = ("bytes", "perceptual")
 SCHEDULES = ("exponential", "cosine")
 SELECTIONS = ("top_k", "uniform", "reference", "unchanged")
+LOSS_WEIGHTINGS = ("reference", "concatenated")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -496,7 +497,7 @@ def check_training(training: TrainingConfig, prefix: str = "") -> None:
     _check_range(
         f"{prefix}labeled_sample_probability", training.labeled_sample_probability, 1e-6, 1
     )
-    _check_one_of(f"{prefix}loss_weighting", training.loss_weighting, losses.WEIGHTINGS)
+    _check_one_of(f"{prefix}loss_weighting", training.loss_weighting, LOSS_WEIGHTINGS)
     _check_one_of(f"{prefix}schedule", training.schedule, SCHEDULES)
     final, base = training.final_base_learning_rate, training.base_learning_rate
     if not 0 <= final < base:

@@ -17,22 +17,22 @@ import tensorflow as tf
 from data import files
 from data.errors import InputError
 from data.soft_labels import parse_format
-from noisy_student import report
-from noisy_student.balancing import BalancingOptions, balance
+from noisy_student.balancing.balancing import BalancingOptions, balance
 from noisy_student.config import Config, check, check_warmup, differences, seed_of, to_dict
-from noisy_student.deduplication import find_duplicates
-from noisy_student.evaluation import evaluate
-from noisy_student.evaluation_images import own_sets
-from noisy_student.export import export
-from noisy_student.labeling import LabelingOptions, TeacherNoise, label
-from noisy_student.manifest import make_directory, read_manifest
-from noisy_student.preparation import PreparedData, prepare
+from noisy_student.evaluation.evaluation import evaluate
+from noisy_student.export.export import export
+from noisy_student.labeling.labeling import LabelingOptions, TeacherNoise, label
+from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
+from noisy_student.models.warm_start import check_same_layers, initial_weights
+from noisy_student.preparation.deduplication import find_duplicates
+from noisy_student.preparation.evaluation_images import own_sets
+from noisy_student.preparation.preparation import PreparedData, prepare
+from noisy_student.report import report
+from noisy_student.stages.manifest import make_directory, read_manifest
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
-from noisy_student.teacher_calibration import read_calibration, summary_of
-from noisy_student.train_step import TrainingJob
-from noisy_student.training import train
-from noisy_student.training_loop import LoopOptions
-from noisy_student.warm_start import check_same_layers, initial_weights
+from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.training import train
+from noisy_student.training.training_loop import LoopOptions
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 

@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from data.augmentation import clean
-from noisy_student import model_files, tflite
+from noisy_student.export import tflite
+from noisy_student.models import model_files
 from tests import imagenet_photos
 from tests.tpu_scripts.test_scripts import run_script
 

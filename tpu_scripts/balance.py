@@ -9,10 +9,11 @@ import os
 
 from absl import flags
 
-from noisy_student import beam_runner, config
-from noisy_student.balancing import BalancingOptions, balance
-from noisy_student.manifest import read_manifest
-from noisy_student.preparation import prepare_set
+from noisy_student import config
+from noisy_student.balancing import beam_runner
+from noisy_student.balancing.balancing import BalancingOptions, balance
+from noisy_student.preparation.preparation import prepare_set
+from noisy_student.stages.manifest import read_manifest
 from tpu_scripts import setting_flags
 
 _UNLABELED = flags.DEFINE_string(

@@ -14,7 +14,7 @@ import json
 from absl import flags
 
 from data.errors import InputError
-from noisy_student import conversion
+from noisy_student.models import conversion
 from tpu_scripts import setting_flags
 
 _FROM = flags.DEFINE_enum(

@@ -10,10 +10,10 @@ import tempfile
 from absl import flags
 
 from data import files
-from noisy_student import model_files
-from noisy_student.evaluation import BATCH_SIZE, accuracy_on
-from noisy_student.inference import Predictor
-from noisy_student.preparation import prepare_set
+from noisy_student.evaluation.evaluation import BATCH_SIZE, accuracy_on
+from noisy_student.models import model_files
+from noisy_student.models.inference import Predictor
+from noisy_student.preparation.preparation import prepare_set
 from tpu_scripts import setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)

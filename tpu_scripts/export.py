@@ -8,8 +8,8 @@ Run again, also with other formats, it writes what is missing.
 
 from absl import flags
 
-from noisy_student.export import export
-from noisy_student.tflite import FORMATS, INT8, WITHOUT_DATA, TFLiteOptions
+from noisy_student.export.export import export
+from noisy_student.export.tflite import FORMATS, INT8, WITHOUT_DATA, TFLiteOptions
 from tpu_scripts import setting_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)

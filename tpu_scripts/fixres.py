@@ -13,12 +13,13 @@ import os
 from absl import flags
 
 from data.errors import InputError
-from noisy_student import config, fixres
-from noisy_student.evaluation import evaluate
-from noisy_student.model_files import load_info
+from noisy_student import config
+from noisy_student.evaluation.evaluation import evaluate
+from noisy_student.models.model_files import load_info
 from noisy_student.strategy import check_one_process
-from noisy_student.training import train
-from noisy_student.training_loop import LoopOptions
+from noisy_student.training import fixres
+from noisy_student.training.training import train
+from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import plan_flags, record_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)

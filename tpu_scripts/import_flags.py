@@ -3,7 +3,7 @@
 from absl import flags
 
 from data.errors import InputError
-from noisy_student.imported_predictions import read_class_names
+from noisy_student.labeling.imported_predictions import read_class_names
 from tpu_scripts import augmentation_flags
 
 # They belong to the script that asks for them: --helpshort.

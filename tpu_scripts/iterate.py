@@ -10,10 +10,12 @@ import os
 
 from absl import flags
 
-from noisy_student import config, recipes, report, run_plan
+from noisy_student import config, recipes
 from noisy_student.iterate import check_run, iterate
-from noisy_student.tables import format_table
-from noisy_student.training_loop import LoopOptions
+from noisy_student.planning import run_plan
+from noisy_student.planning.tables import format_table
+from noisy_student.report import report
+from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import augmentation_flags, plan_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(

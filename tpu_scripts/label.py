@@ -17,9 +17,10 @@ import os
 
 from absl import flags
 
-from noisy_student import labeling, model_files
-from noisy_student.imported_predictions import import_predictions
-from noisy_student.manifest import is_complete, read_manifest
+from noisy_student.labeling import labeling
+from noisy_student.labeling.imported_predictions import import_predictions
+from noisy_student.models import model_files
+from noisy_student.stages.manifest import is_complete, read_manifest
 from tpu_scripts import (
     calibration_flags,
     import_flags,

@@ -11,8 +11,8 @@ import json
 from absl import flags
 
 from data.errors import InputError
-from noisy_student import lineage
-from noisy_student.lineage_facts import text_of
+from noisy_student.lineage import lineage
+from noisy_student.lineage.lineage_facts import text_of
 from tpu_scripts import setting_flags
 
 _WORK_DIR = flags.DEFINE_string(

@@ -3,11 +3,12 @@
 from absl import flags
 
 from data.errors import InputError
-from noisy_student import measurement, model_files, plan, plan_text
-from noisy_student.cost import multiply_adds
-from noisy_student.train_step import TrainingJob
-from noisy_student.training import check_job
-from noisy_student.training_loop import LoopOptions
+from noisy_student.models import model_files
+from noisy_student.planning import measurement, plan, plan_text
+from noisy_student.planning.cost import multiply_adds
+from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.training import check_job
+from noisy_student.training.training_loop import LoopOptions
 
 flags.disclaim_key_flags()
 

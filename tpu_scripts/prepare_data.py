@@ -13,9 +13,9 @@ import os
 from absl import flags
 
 from noisy_student import config, recipes
-from noisy_student.deduplication import find_duplicates
-from noisy_student.evaluation_images import OWN_SETS, open_sets, own_sets
-from noisy_student.preparation import prepare
+from noisy_student.preparation.deduplication import find_duplicates
+from noisy_student.preparation.evaluation_images import OWN_SETS, open_sets, own_sets
+from noisy_student.preparation.preparation import prepare
 from tpu_scripts import setting_flags
 
 _RECIPE = flags.DEFINE_string(

@@ -5,7 +5,7 @@ import os
 from absl import flags
 
 from data.errors import InputError
-from noisy_student.balancing import load_balanced
+from noisy_student.balancing.balancing import load_balanced
 from tpu_scripts import record_flags
 
 flags.disclaim_key_flags()

@@ -3,7 +3,7 @@
 from absl import flags
 
 from data.errors import InputError
-from noisy_student.preparation import prepare_set
+from noisy_student.preparation.preparation import prepare_set
 
 # They belong to the script that asks for them: --helpshort.
 flags.disclaim_key_flags()

@@ -9,7 +9,7 @@ size, others as photos of 224 pixels, unless flags say otherwise.
 from absl import flags
 
 from data.errors import InputError
-from noisy_student.augmentation_sheet import (
+from noisy_student.report.augmentation_sheet import (
     fitting_settings,
     read_images,
     sheet,

@@ -3,7 +3,8 @@
 from absl import flags
 
 from data.errors import InputError
-from noisy_student import config, warm_start
+from noisy_student import config
+from noisy_student.models import warm_start
 
 flags.disclaim_key_flags()
 

@@ -5,8 +5,8 @@ from absl import flags
 from data.augmentation import Augmentation
 from data.errors import InputError
 from noisy_student import config
-from noisy_student.labeling import TeacherNoise
-from noisy_student.manifest import training_record
+from noisy_student.labeling.labeling import TeacherNoise
+from noisy_student.stages.manifest import training_record
 from tpu_scripts import augmentation_flags
 
 flags.disclaim_key_flags()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from noisy_student import training
-from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.training_loop import LoopOptions
+from noisy_student.training import training
+from noisy_student.training.train_step import NoisyStudentTrainer
+from noisy_student.training.training_loop import LoopOptions
 
 SHORT_LOOPS = LoopOptions(steps_per_loop=2, checkpoint_interval="2 steps")
 

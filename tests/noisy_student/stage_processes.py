@@ -8,9 +8,9 @@ import sys
 import time
 
 from data import files
-from noisy_student import checkpoints
-from noisy_student.history import HISTORY
-from noisy_student.manifest import MANIFEST
+from noisy_student.stages.manifest import MANIFEST
+from noisy_student.training import checkpoints
+from noisy_student.training.history import HISTORY
 
 # By its output directory the script of each stage; a later one reads earlier ones.
 STAGES = {

@@ -9,9 +9,14 @@ import tensorflow as tf
 
 from data import bad_records
 from data.errors import InputError
-from noisy_student import balancing, evaluation, iterate, labeling, preparation, training
+from noisy_student import iterate
+from noisy_student.balancing import balancing
 from noisy_student.config import DataConfig
-from noisy_student.manifest import read_manifest
+from noisy_student.evaluation import evaluation
+from noisy_student.labeling import labeling
+from noisy_student.preparation import preparation
+from noisy_student.stages.manifest import read_manifest
+from noisy_student.training import training
 
 
 @pytest.fixture

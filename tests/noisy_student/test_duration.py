@@ -6,8 +6,9 @@ import types
 import pytest
 
 from data.errors import InputError
-from noisy_student import config, duration, optimizer
-from noisy_student.training_loop import LoopOptions
+from noisy_student import config, duration
+from noisy_student.training import optimizer
+from noisy_student.training.training_loop import LoopOptions
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,13 @@ import pytest
 
 from data import files
 from data.errors import InputError
-from noisy_student import iterate, model_files, provenance, report
+from noisy_student import iterate
 from noisy_student.config import SelectionConfig, to_dict
-from noisy_student.manifest import read_manifest
-from noisy_student.tables import format_table
+from noisy_student.lineage import provenance
+from noisy_student.models import model_files
+from noisy_student.planning.tables import format_table
+from noisy_student.report import report
+from noisy_student.stages.manifest import read_manifest
 
 
 def test_layout_of_the_work_dir(finished_run):
@@ -61,7 +64,8 @@ def test_summary_holds_generations_control_and_pseudo_labels(finished_run):
 
 
 def test_pool_accuracy_is_the_teachers_on_the_unlabeled_images(finished_run, cpu, prepared):
-    from noisy_student import evaluation, inference, model_files
+    from noisy_student.evaluation import evaluation
+    from noisy_student.models import inference, model_files
 
     work_dir, summary = finished_run
     model, info = model_files.load_model(os.path.join(work_dir, "generation_0/teacher"))

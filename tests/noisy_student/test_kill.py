@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 from data import records
-from noisy_student import checkpoints, iterate, model_files
-from noisy_student.history import read_history
-from noisy_student.predictions import index_path
+from noisy_student import iterate
+from noisy_student.labeling.predictions import index_path
+from noisy_student.models import model_files
+from noisy_student.training import checkpoints
+from noisy_student.training.history import read_history
 from tests.conftest import tiny_config
 from tests.noisy_student.stage_processes import (
     STAGES,
@@ -172,7 +174,7 @@ ITERATE = textwrap.dedent(
     import sys
     from tests.conftest import tiny_config
     from noisy_student import iterate, strategy
-    from noisy_student.training_loop import LoopOptions
+    from noisy_student.training.training_loop import LoopOptions
     options = LoopOptions(steps_per_loop=1, checkpoint_interval="1 step")
     cpu = strategy.create_strategy("cpu")
     iterate.iterate(tiny_config(), sys.argv[1], cpu, options)

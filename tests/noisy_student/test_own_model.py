@@ -12,11 +12,13 @@ import pytest
 import tensorflow as tf
 
 from data.errors import InputError
-from noisy_student import config, iterate, losses, model_files, training
+from noisy_student import config, iterate
 from noisy_student.config import ModelConfig
-from noisy_student.manifest import read_manifest
-from noisy_student.train_step import NoisyStudentTrainer
-from noisy_student.warm_start import initial_weights
+from noisy_student.models import model_files
+from noisy_student.models.warm_start import initial_weights
+from noisy_student.stages.manifest import read_manifest
+from noisy_student.training import losses, training
+from noisy_student.training.train_step import NoisyStudentTrainer
 from tests.conftest import tiny_config
 
 HERE = "tests.noisy_student.own_networks"

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from noisy_student.training import read_history
+from noisy_student.training.training import read_history
 
 LIMIT = 120  # Seconds for anything a process is to do.
 NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup=2epochs")

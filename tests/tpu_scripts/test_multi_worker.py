@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from noisy_student import model_files
-from noisy_student.history import read_history
+from noisy_student.models import model_files
+from noisy_student.training.history import read_history
 
 NETWORK = ("--width=0.1", "--depth=0.1", "--batch_size=20", "--warmup=2epochs")
 

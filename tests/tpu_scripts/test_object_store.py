@@ -11,7 +11,7 @@ import time
 import pytest
 
 from data import files
-from noisy_student.manifest import read_manifest
+from noisy_student.stages.manifest import read_manifest
 from tests.object_store import ObjectStore
 from tests.tpu_scripts.test_scripts import NETWORK, run_script
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from data import images, records
 from data.records import Record
-from noisy_student import model_files
+from noisy_student.models import model_files
 
 SCRIPTS = (
     "prepare_data",

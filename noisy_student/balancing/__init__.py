@@ -1,0 +1,1 @@
+"""Predictions to pseudo-labeled shards: which images, and how many copies of each."""

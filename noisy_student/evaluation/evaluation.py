@@ -1,0 +1,97 @@
+"""Top-1 and top-5 accuracy of a trained model on a record set."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from data import bad_records, files, pipeline
+from data.records import RecordSet
+from noisy_student.models import model_files
+from noisy_student.models.inference import Predictor
+from noisy_student.stages.progress import Progress
+
+METRICS = "metrics.json"
+BATCH_SIZE = 256
+
+
+def evaluate(
+    model: str,
+    sets: dict[str, RecordSet],
+    strategy: tf.distribute.Strategy,
+    name: str = "evaluation",
+) -> dict:
+    """Evaluates once and keeps the result in the model's `metrics.json`.
+
+    Args:
+        model: Directory of a trained model.
+        sets: Record sets by name, such as `validation` and `test`.
+        strategy: Where to compute.
+        name: For the progress line.
+
+    Returns:
+        By set: `top_1`, `top_5`, `cross_entropy`, `images`, `skipped_records`, and
+        `per_class_accuracy` (None for a class without images).
+    """
+    info = model_files.load_info(model)
+    path = os.path.join(model, METRICS)
+    identity = {
+        "weights_sha256": info.weights_sha256,
+        "sets": {
+            key: [value.fingerprint(), value.label_offset] for key, value in sets.items()
+        },
+    }
+    if tf.io.gfile.exists(path):
+        stored = files.read_json(path)
+        if stored["identity"] == identity:
+            return stored["metrics"]
+    network, _ = model_files.load_model(model)
+    predictor = Predictor(network, strategy, BATCH_SIZE)
+    metrics = {
+        key: accuracy_on(predictor, records, info, f"{name} on {key}")
+        for key, records in sets.items()
+    }
+    files.write_json(path, {"identity": identity, "metrics": metrics})
+    return metrics
+
+
+def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
+    """Sums over all images first, divides once at the end."""
+    batches = pipeline.evaluation_batches(
+        examples.files,
+        info.image_size,
+        info.crop,
+        predictor.batch_size,
+        examples.label_offset,
+        len(info.class_names),
+        examples.skipped,
+    )
+    classes = len(info.class_names)
+    right, seen = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+    in_top_5, cross_entropy = 0, 0.0
+    progress = Progress(name, examples.num_examples)
+    with pipeline.explained_evaluation(examples, "labeled"):
+        for batch in predictor.over(batches):
+            labels, probabilities = batch["label"], batch["probabilities"]
+            of_label = probabilities[np.arange(len(labels)), labels]
+            # Rank by how many classes are more probable: ties count for the label.
+            rank = (probabilities > of_label[:, None]).sum(-1)
+            np.add.at(seen, labels, 1)
+            np.add.at(right, labels[probabilities.argmax(-1) == labels], 1)
+            in_top_5 += int((rank < 5).sum())
+            cross_entropy -= float(np.log(np.maximum(of_label, 1e-12)).sum())
+            progress.update(int(seen.sum()))
+    count = int(seen.sum())
+    result = {
+        "images": count,
+        "top_1": right.sum() / count,
+        "top_5": in_top_5 / count,
+        "cross_entropy": cross_entropy / count,
+        "per_class_accuracy": [
+            r / s if s else None for r, s in zip(right.tolist(), seen.tolist(), strict=True)
+        ],
+        "skipped_records": bad_records.report(examples.skipped),
+    }
+    progress.finish(f"top-1 {result['top_1']:.4f}")
+    bad_records.print_note(result["skipped_records"])
+    return result

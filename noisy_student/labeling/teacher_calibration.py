@@ -1,0 +1,139 @@
+"""The temperature of a teacher, fitted once for a directory of predictions.
+
+`calibration.json` there holds it: a rerun reads it and fits nothing.
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from data import files, pipeline
+from data.errors import InputError
+from data.records import RecordSet
+from noisy_student.config import differences
+from noisy_student.labeling import calibration
+from noisy_student.models import model_files
+from noisy_student.models.inference import Predictor
+from noisy_student.stages.manifest import MANIFEST, make_directory
+from noisy_student.stages.progress import Progress
+
+CALIBRATION = "calibration.json"
+
+
+def calibrate_teacher(
+    teacher: str, holdout: RecordSet, directory: str, strategy, batch_size: int
+) -> dict:
+    """Fits, or reads what was fitted, and returns the content of `calibration.json`.
+
+    Args:
+        teacher: Directory of a trained model.
+        holdout: Labeled images that it was not trained on.
+        directory: Of its predictions; made if missing.
+        strategy: Where to compute.
+        batch_size: Images a step, over all replicas.
+
+    Returns:
+        `identity` (`teacher_sha256`, `validation_data`: the holdout's fingerprint,
+        `label_offset`), `temperature`, `images`, and `before` and `after`, each as
+        `calibration.reliability` gives it.
+
+    Raises:
+        InputError: The directory holds other labels, or see `fit_temperature`.
+    """
+    identity = {
+        "teacher_sha256": model_files.load_info(teacher).weights_sha256,
+        "validation_data": holdout.fingerprint(),
+        "label_offset": holdout.label_offset,
+    }
+    # This order: another worker writes the calibration first, then the manifest.
+    has_labels = tf.io.gfile.exists(os.path.join(directory, MANIFEST))
+    record = read_calibration(directory)
+    if record:
+        _refuse_other(directory, record["identity"], identity)
+        return record
+    if has_labels:
+        raise InputError(
+            f"{directory}: expected no labels yet, or {CALIBRATION} of those there; they "
+            "were made without --calibrate, or that file is gone. Choose another "
+            "directory, or delete this one to label anew."
+        )
+    make_directory(directory)
+    probabilities, labels = _predictions(teacher, holdout, strategy, batch_size)
+    # Another worker may have been first, on a device that rounds otherwise.
+    record = read_calibration(directory)
+    if record is None:
+        record = {"identity": identity, **fitted(probabilities, labels)}
+        files.write_json(os.path.join(directory, CALIBRATION), record)
+    short = summary_of(record)
+    print(
+        f"calibration: temperature {short['temperature']:.3f}; expected calibration error "
+        f"{short['expected_calibration_error_before']:.1%} before, "
+        f"{short['expected_calibration_error_after']:.1%} after"
+    )
+    return record
+
+
+def fitted(probabilities: np.ndarray, labels: np.ndarray) -> dict:
+    """Temperature, number of images, and the reliability before and after."""
+    temperature = calibration.fit_temperature(probabilities, labels)
+    after = calibration.tempered(probabilities, temperature)
+    return {
+        "temperature": temperature,
+        "images": len(labels),
+        "before": calibration.reliability(probabilities, labels),
+        "after": calibration.reliability(after, labels),
+    }
+
+
+def read_calibration(directory: str) -> dict | None:
+    """What was fitted for these predictions; None where they are not calibrated."""
+    path = os.path.join(directory, CALIBRATION)
+    return files.read_json(path) if tf.io.gfile.exists(path) else None
+
+
+def summary_of(record: dict) -> dict:
+    """The record in short: without its bins."""
+    return {
+        "temperature": record["temperature"],
+        "images": record["images"],
+        **{
+            f"expected_calibration_error_{when}": record[when]["expected_calibration_error"]
+            for when in ("before", "after")
+        },
+    }
+
+
+def _refuse_other(directory: str, old: dict, new: dict) -> None:
+    changed = differences(old, new)
+    if changed:
+        raise InputError(
+            f"{os.path.join(directory, CALIBRATION)} was made from something else:\n  "
+            + "\n  ".join(changed)
+            + "\nChoose another directory, or delete this one to label anew."
+        )
+
+
+def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities `[N, C]` of the teacher without noise, and labels `[N]`."""
+    pipeline.check_not_empty(holdout, "validation_data")
+    model, info = model_files.load_model(teacher)
+    predictor = Predictor(model, strategy, batch_size)
+    batches = pipeline.evaluation_batches(
+        holdout.files,
+        info.image_size,
+        info.crop,
+        predictor.batch_size,
+        holdout.label_offset,
+        len(info.class_names),
+        holdout.skipped,
+    )
+    probabilities, labels = [], []
+    progress = Progress("calibration", holdout.num_examples)
+    with pipeline.explained_evaluation(holdout, "labeled"):
+        for batch in predictor.over(batches):
+            probabilities.append(batch["probabilities"])
+            labels.append(batch["label"])
+            progress.update(sum(map(len, labels)))
+    progress.finish()
+    return np.concatenate(probabilities), np.concatenate(labels)

@@ -1,0 +1,1 @@
+"""Models on disk, and the predictions of one in memory."""

@@ -1,0 +1,129 @@
+"""A plan as people read it."""
+
+from noisy_student.planning.plan import Plan
+from noisy_student.planning.tables import format_table
+
+
+def as_text(plan: Plan, speeds: dict[str, float], keep_checkpoints: int) -> str:
+    """Tables of sets and of work, and what they need.
+
+    Args:
+        plan: What is planned.
+        speeds: Images a second by name of a training; empty: hours are left out.
+        keep_checkpoints: Of each training.
+    """
+    parts = [format_table(_sets(plan)), format_table(_work(plan, speeds))]
+    parts.append(
+        "\n".join([_disk(plan, keep_checkpoints), _memory(), _hours(plan, speeds)])
+    )
+    return "\n\n".join(parts)
+
+
+def _sets(plan: Plan) -> list[list[str]]:
+    rows = [["set", "images", "shards", "size", ""]]
+    for each in plan.sets:
+        size = "?" if each.bytes is None else _size(each.bytes)
+        state = "there" if each.written else "to be written"
+        rows.append([each.name, f"{each.images:,}", f"{each.shards:,}", size, state])
+    return rows
+
+
+def _work(plan: Plan, speeds) -> list[list[str]]:
+    rows = [
+        [
+            "work",
+            "times",
+            "parameters",
+            "multiply-adds",
+            "pixels",
+            "steps",
+            "images",
+            "memory",
+            "hours",
+        ]
+    ]
+    for training in plan.trainings:
+        rows.append(
+            [
+                training.name,
+                str(training.times),
+                *_network(training),
+                f"{training.job.total_steps:,}",
+                f"{training.images:,}",
+                f"{training.memory / 2**30:.2f} GiB",
+                _hours_of(plan.hours(training, speeds)),
+            ]
+        )
+    for labeling in plan.labelings:
+        rows.append(
+            [
+                f"labeling by {labeling.network.name}",
+                str(labeling.times),
+                *_network(labeling.network),
+                "",
+                f"{labeling.images:,}",
+                "",
+                _hours_of(plan.hours(labeling, speeds)),
+            ]
+        )
+    return rows
+
+
+def _network(training) -> list[str]:
+    cost = training.cost
+    return [
+        f"{cost.parameters / 1e6:.2f} M",
+        f"{cost.multiply_adds / 1e9:.3g} G",
+        str(training.job.model.resolution),
+    ]
+
+
+def _disk(plan: Plan, keep_checkpoints: int) -> str:
+    written = sum(each.bytes or 0 for each in plan.sets if not each.written)
+    kept = sum(t.times * keep_checkpoints * t.cost.state_bytes for t in plan.trainings)
+    needs = [f"checkpoints {_size(kept)}"]
+    if written:
+        needs.insert(0, f"shards {_size(written)}")
+    if plan.labelings:
+        labels = sum(each.times * each.prediction_bytes for each in plan.labelings)
+        pseudo = sum(each.times * each.pseudo_labeled_bytes for each in plan.labelings)
+        needs.append(f"labels {_size(labels)}")
+        needs.append(f"pseudo-labeled shards up to {_size(pseudo)}")
+    return f"Disk: {', '.join(needs)}."
+
+
+def _memory() -> str:
+    return (
+        "Memory: of a replica, at the peak of a step. An estimate from the graph; fused by "
+        "a compiler, as on TPUs, it is less (docs/performance.md)."
+    )
+
+
+def _hours(plan: Plan, speeds) -> str:
+    if not speeds:
+        return (
+            "Hours: not known. Give --images_per_second, those that "
+            f"{plan.trainings[0].name} is trained on, or --measure."
+        )
+    times = [
+        part.times * plan.hours(part, speeds) for part in (*plan.trainings, *plan.labelings)
+    ]
+    seen = ", ".join(f"{name} {speed:,.3g} images/s" for name, speed in speeds.items())
+    return (
+        f"Hours: {_hours_of(sum(times))} in all for training and labeling, at {seen}; the "
+        "rest follows from multiply-adds, three times a forward pass for training."
+    )
+
+
+def _hours_of(hours: float | None) -> str:
+    if hours is None:
+        return "?"
+    return f"{hours:,.1f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

@@ -1,0 +1,1 @@
+"""Data sets to TFRecord shards: splits, checks, duplicates of evaluation images."""

@@ -1,0 +1,266 @@
+"""Stages that can be killed and run again: what is done is on record.
+
+A stage owns a directory. `manifest.json` in it says what the output was made
+from (its identity) and which files it consists of. Rerun with the same
+identity, a stage does what is missing; with another one it is refused.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import os
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from data import files
+from data.errors import InputError
+from data.record_scan import MANIFEST
+from noisy_student.config import differences
+from noisy_student.stages.code_version import code_version
+from noisy_student.stages.parents import Parent
+
+_FINISHED = "finished_shards"
+
+
+class Stage:
+    """One directory of output.
+
+    `manifest.json` holds `stage`, `identity`, `complete`, `shards` (by name:
+    `records`, `bytes`, `sha256` and the stage's own facts), `results`, and what alone
+    may differ between two equal runs: `created`, `timing`, `code_version`, and the
+    directories in `parents`.
+
+    While the stage runs, each finished shard has a JSON file of its own, so
+    that any number of workers can finish shards without a lock.
+
+    Args:
+        directory: Where the output goes; made if missing.
+        name: The stage's name, such as `label`.
+        identity: What the output is made from: JSON values that decide it.
+        parents: Where it lies, by the name it has in the identity; for `lineage`.
+
+    Raises:
+        InputError: The directory holds output of another identity.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        name: str,
+        identity: dict,
+        parents: Mapping[str, Parent] | None = None,
+    ):
+        self.directory = directory
+        self._name, self._identity = name, identity
+        self._path = os.path.join(directory, MANIFEST)
+        make_directory(directory)
+        if tf.io.gfile.exists(self._path):
+            self._read()
+        else:
+            self._manifest = {
+                "stage": name,
+                "identity": identity,
+                "complete": False,
+                "shards": {},
+                "results": {},
+                "parents": {
+                    role: parent.stored(directory)
+                    for role, parent in (parents or {}).items()
+                },
+                "code_version": code_version(),
+                "created": _now(),
+                "timing": {},
+            }
+            files.write_json(self._path, self._manifest)
+
+    def _read(self) -> None:
+        """Takes over what is on record, perhaps by another worker."""
+        self._manifest = files.read_json(self._path)
+        old = {"stage": self._manifest["stage"], **self._manifest["identity"]}
+        changed = differences(old, {"stage": self._name, **self._identity})
+        if changed:
+            raise InputError(
+                f"{self.directory} holds output made from something else:\n  "
+                + "\n  ".join(changed)
+                + "\nChoose another directory, or delete this one to make it anew."
+            )
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was done and every file is still there."""
+        if not self._manifest["complete"]:
+            return False
+        return all(self._is_there(n, f) for n, f in self._manifest["shards"].items())
+
+    @property
+    def identity(self) -> dict:
+        return self._manifest["identity"]
+
+    @property
+    def results(self) -> dict:
+        return self._manifest["results"]
+
+    @property
+    def shards(self) -> dict:
+        """Facts by shard name; all of them once the stage is complete."""
+        return self._manifest["shards"]
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+    def finished_shard(self, name: str) -> dict | None:
+        """The facts of a shard finished earlier and still there, or None."""
+        return self.finished_shards([name])[name]
+
+    def finished_shards(self, names) -> dict[str, dict | None]:
+        """`finished_shard` of many, by name."""
+        notes, found = {name: self._note(name) for name in names}, {}
+        if None in notes.values() and not self._manifest["complete"]:
+            self._read()  # Another worker may have finished, and removed the notes.
+        for name, note in notes.items():
+            facts = note or self._manifest["shards"].get(name)
+            found[name] = facts if facts and self._is_there(name, facts) else None
+        return found
+
+    def finish_shard(self, name: str, records: int, **facts) -> dict:
+        """Puts on record that the file `name` is whole.
+
+        Raises:
+            InputError: Another worker began the stage with another identity at the
+                same moment, and was the last to claim the directory.
+        """
+        self._read()
+        path = self.path(name)
+        facts = {
+            "records": records,
+            "bytes": tf.io.gfile.stat(path).length,
+            "sha256": files.sha256(path),
+            **facts,
+        }
+        try:
+            files.write_json(self._shard_path(name), facts)
+        except (tf.errors.NotFoundError, FileNotFoundError):
+            # Another worker, done before, was removing the folder in this moment.
+            files.write_json(self._shard_path(name), facts)
+        return facts
+
+    def abandon(self) -> None:
+        """Takes the stage off the record: it starts anew, of any identity."""
+        self._remove_finished()  # First: another identity must never find them.
+        tf.io.gfile.remove(self._path)
+
+    def _remove_finished(self) -> None:
+        # Another worker may be doing the same, or writing the note of a shard anew.
+        with contextlib.suppress(
+            tf.errors.NotFoundError, tf.errors.FailedPreconditionError
+        ):
+            tf.io.gfile.rmtree(self.path(_FINISHED))
+
+    def finish(self, shard_names=(), results=None, timing=None) -> dict:
+        """Puts on record that the whole stage is done; returns the results.
+
+        Several workers can do it at once: they put the same on record.
+        """
+        shards = self.finished_shards(shard_names)
+        lost = [name for name, facts in shards.items() if facts is None]
+        if lost:
+            raise InputError(
+                f"{self.directory}: expected all shards to be there; missing "
+                f"{', '.join(lost)}. Run the command again to make them."
+            )
+        self._manifest.update(
+            complete=True,
+            shards=shards,
+            results=results or {},
+            timing=timing or {},
+            code_version=code_version(),
+            created=_now(),
+        )
+        files.write_json(self._path, self._manifest)
+        self._remove_finished()  # They are in the manifest now.
+        return self.results
+
+    def _note(self, name: str) -> dict | None:
+        """The facts of a shard that was finished since the stage was complete."""
+        try:
+            return files.read_json(self._shard_path(name))
+        except tf.errors.NotFoundError:
+            return None
+
+    def _shard_path(self, name):
+        return self.path(os.path.join(_FINISHED, f"{name}.json"))
+
+    def _is_there(self, name, facts) -> bool:
+        path = self.path(name)
+        if not tf.io.gfile.exists(path):
+            return False
+        return tf.io.gfile.stat(path).length == facts["bytes"]
+
+
+def is_complete(directory: str) -> bool:
+    """Whether `directory` holds a stage that is on record as done."""
+    path = os.path.join(directory, MANIFEST)
+    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
+
+
+def read_manifest(directory: str) -> dict:
+    """The manifest of a complete stage.
+
+    Raises:
+        InputError: There is none, or the stage is not complete.
+    """
+    path = os.path.join(directory, MANIFEST)
+    if not tf.io.gfile.exists(path):
+        raise InputError(
+            f"{directory}: expected a finished stage with a {MANIFEST}; found none."
+        )
+    manifest = files.read_json(path)
+    if not manifest["complete"]:
+        raise InputError(
+            f"{directory}: the stage {manifest['stage']!r} was not finished. "
+            "Run its command again: it continues where it stopped."
+        )
+    return manifest
+
+
+def shards_digest(manifest: dict) -> str:
+    """SHA-256 over names and digests of a finished stage's shards."""
+    digest = hashlib.sha256()
+    for name, facts in sorted(manifest["shards"].items()):
+        digest.update(f"{name}:{facts['sha256']};".encode())
+    return digest.hexdigest()
+
+
+def training_record(model: str, weights_sha256: str) -> dict | None:
+    """The manifest of the training that made these weights; None if there is none.
+
+    Args:
+        model: Directory of a model.
+        weights_sha256: Of its `model.json`.
+    """
+    if not tf.io.gfile.exists(os.path.join(model, MANIFEST)):
+        return None
+    manifest = read_manifest(model)
+    same = manifest["results"].get("weights_sha256") == weights_sha256
+    return manifest if manifest["stage"] == "train" and same else None
+
+
+def make_directory(directory: str) -> None:
+    """Makes `directory` and proves that files can be written to it."""
+    probe = os.path.join(directory, f".writable-{files.unique_name()}")
+    try:
+        tf.io.gfile.makedirs(directory)
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(probe)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise InputError(
+            f"{directory}: expected a directory that can be written to; {reason}. "
+            "Choose another --work_dir or --output_dir."
+        ) from error
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

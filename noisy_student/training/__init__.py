@@ -1,0 +1,1 @@
+"""Teacher and student: step, loss, optimizer, loop, checkpoints; FixRes after it."""

@@ -1,0 +1,214 @@
+"""Trains one network: teacher, control or student.
+
+Checks first, then claims the directory, runs the loop (`training_loop.py`) and writes
+the model with averaged weights.
+"""
+
+import contextlib
+import dataclasses
+import os
+import tempfile
+
+import tensorflow as tf
+
+from data import bad_records, files, pipeline, service_workers
+from data.errors import InputError
+from data.records import RecordSet
+from efficientnet import freezing
+from noisy_student.config import check_warmup
+from noisy_student.models import model_files, warm_start
+from noisy_student.stages import full_disk
+from noisy_student.stages.manifest import MANIFEST, Stage
+from noisy_student.strategy import check_group_size, check_parts, is_chief
+from noisy_student.training import best_model, checkpoints
+from noisy_student.training.history import read_history
+from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training.training_loop import LoopOptions, Run, TrainingLoop
+
+
+def train(
+    job: TrainingJob,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    options: LoopOptions = LoopOptions(),
+    name: str = "training",
+    validation: RecordSet | None = None,
+) -> model_files.ModelInfo:
+    """Trains, or goes on training, and writes the EMA model to `directory`.
+
+    Writes `checkpoints/`, `tensorboard/`, `history.jsonl` (one line a loop) and
+    at the end `model.keras` and `model.json`. Started again after a kill it
+    goes on from the newest whole checkpoint; after the end it returns at once.
+
+    Args:
+        job: What to train on what.
+        directory: Where everything is written.
+        strategy: Where to compute.
+        options: Reports and checkpoints.
+        name: For the progress line.
+        validation: What the best model is chosen by, with an evaluation interval.
+
+    Raises:
+        InputError: Also for a full disk, and where all checkpoints are damaged.
+        FloatingPointError: The loss is no longer finite; names step and records.
+        Terminated: After a SIGTERM, once the current loop's end is saved.
+    """
+    check_job(job, strategy)
+    interval = options.evaluation_interval
+    best_model.check(validation, interval, job.labeled.class_names, strategy)
+    if not is_chief(strategy):
+        return _assist(job, directory, strategy, options, name)
+    if job.initial_weights and not _is_finished(directory):
+        # Before the directory is claimed.
+        warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
+    with full_disk.explained(directory, "what training writes"):
+        identity = job.identity()
+        stage = Stage(directory, "train", identity, job.parents(identity))
+        if stage.complete and model_files.exists(directory):
+            return model_files.load_info(directory)
+        best = None
+        if interval:
+            steps = options.steps_between("evaluation_interval", job)
+            best = best_model.BestModel(directory, validation, steps, job.total_steps)
+        trainer = _trainer(job, strategy, options)
+        run = Run(trainer, job, directory, options, name, best)
+        timing = _run_loop(run)
+        info = _save(run)
+        results = _results(run, info)
+        bad_records.print_note(results["skipped_records"])
+        stage.finish(results=results, timing=timing)
+    return info
+
+
+def _results(run: Run, info: model_files.ModelInfo) -> dict:
+    job = run.job
+    images = {
+        "labeled": job.labeled.num_examples,
+        "pseudo_labeled": job.pseudo_labeled.num_examples if job.pseudo_labeled else 0,
+    }
+    results = {"steps": job.total_steps, "images": images, **dataclasses.asdict(info)}
+    results["skipped_records"] = bad_records.report(job.skipped)
+    if run.best:
+        results["best"] = run.best.record()
+    return {**results, **_service_record(run.directory)}
+
+
+def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
+    if options.data_service:
+        service_workers.wait_for_workers("data_service", options.data_service)
+    with strategy.scope():
+        return NoisyStudentTrainer(job, strategy, options.data_service)
+
+
+def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
+    """A worker beside the chief: computes its share and writes nothing that stays."""
+    if _is_finished(directory):
+        return model_files.load_info(directory)
+    trainer = _trainer(job, strategy, options)
+    # Where the chief goes on from; workers share the directory.
+    newest, _ = checkpoints.newest_whole(os.path.join(directory, checkpoints.CHECKPOINTS))
+    if newest:
+        with strategy.scope():
+            trainer.checkpoint().restore(newest)
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Run(trainer, job, scratch, options, name)
+        _run_loop(run)
+        return _save(run)
+
+
+def _is_finished(directory: str) -> bool:
+    path = os.path.join(directory, MANIFEST)
+    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
+
+
+def _save(run: Run) -> model_files.ModelInfo:
+    model = run.trainer.averaged_model()
+    return model_files.save_model(model, run.directory, **run.model_info())
+
+
+def check_job(job: TrainingJob, strategy) -> None:
+    """Refuses what cannot work, before any work is done."""
+    settings = job.training
+    check_parts("batch_size", settings.batch_size, settings.accumulation_steps, strategy)
+    check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
+    _check_frozen(job)
+    pipeline.check_not_empty(job.labeled, "labeled_data")
+    check_warmup(settings, job.labeled.num_examples)
+    if job.pseudo_labeled is None:
+        return
+    names, found = "pseudo_labeled_data", job.pseudo_labeled.class_names
+    if job.online_teacher:
+        names = "online_teacher"
+        found = tuple(model_files.load_info(job.online_teacher).class_names)
+    if found != job.labeled.class_names:
+        raise InputError(
+            f"`{names}`: expected the classes of the labeled data "
+            f"({', '.join(job.labeled.class_names)}); received {', '.join(found)}."
+        )
+    if job.pseudo_batch_size < 1:
+        raise InputError(
+            "`unlabeled_ratio`: expected more than 0 for a student; received "
+            f"{job.training.unlabeled_ratio}."
+        )
+    pipeline.check_not_empty(job.pseudo_labeled, "unlabeled_data")
+    name = "batch_size · unlabeled_ratio"
+    check_parts(name, job.pseudo_batch_size, settings.accumulation_steps, strategy)
+    wanted = job.training.unlabeled_ratio * job.labeled.num_examples
+    if wanted > job.pseudo_labeled.num_examples:
+        print(
+            f"Note: `unlabeled_ratio` {job.training.unlabeled_ratio:g} asks for "
+            f"{wanted:,.0f} pseudo-labeled images in each pass over the labeled ones; "
+            f"there are {job.pseudo_labeled.num_examples:,}, which repeat."
+        )
+
+
+def _check_frozen(job: TrainingJob) -> None:
+    blocks = job.training.frozen_blocks
+    if blocks < 0:
+        return
+    if job.initial_weights is None:
+        raise InputError(
+            "`frozen_blocks`: expected -1 for a network that starts at random weights, "
+            f"which frozen layers would keep; received {blocks}. Name a model with "
+            "--init_from."
+        )
+    try:
+        freezing.freeze(job.model.outline(job.labeled.num_classes), blocks)
+    except ValueError as error:
+        raise InputError(f"`frozen_blocks`: {error}") from error
+
+
+def _run_loop(run: Run) -> dict:
+    with contextlib.ExitStack() as stack:
+        watch = None
+        if run.options.data_service:
+            stack.enter_context(_files_missing_at_workers())
+            watch = stack.enter_context(service_workers.Watch(run.options.data_service))
+        return TrainingLoop(run, watch).run()
+
+
+@contextlib.contextmanager
+def _files_missing_at_workers():
+    try:
+        yield
+    except tf.errors.NotFoundError as error:
+        raise InputError(
+            "`data_service`: expected workers that read the training files by the paths "
+            f"they have here; received: {error.message} Put the files into a shared "
+            "directory or a bucket."
+        ) from error
+
+
+def _service_record(directory: str) -> dict:
+    """What the manifest says of a data service: nothing if none was used."""
+    steps = lost = most = before = 0
+    for row in read_history(directory):
+        if served := row.get("data_service"):
+            steps += row["step"] - before
+            lost += served["lost"]
+            most = max(most, served["workers"])
+        before = row["step"]
+    if not steps:
+        return {}
+    record = {"steps": steps, "most_workers": most, "workers_lost": lost}
+    return {"data_service": record}
