@@ -87,7 +87,8 @@ def measure(ratio: float, remat: bool, parts: int) -> dict:
     from data.records import RecordSet
     from noisy_student.config import ModelConfig, TrainingConfig
     from noisy_student.planning.plan import PlannedTraining
-    from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+    from noisy_student.training.job import TrainingJob
+    from noisy_student.training.train_step import NoisyStudentTrainer
 
     examples = RecordSet((), (10_000,), tuple(map(str, range(_CLASSES))))
     job = TrainingJob(

@@ -40,7 +40,8 @@ from data.augmentation import Augmentation
 from data.records import RecordSet
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.models.inference import Predictor
-from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training.job import TrainingJob
+from noisy_student.training.train_step import NoisyStudentTrainer
 from tpu_scripts import setting_flags
 
 _JAX_PYTHON = flags.DEFINE_string(

@@ -193,7 +193,7 @@ def _job(directory):
     """A teacher's training on photos, on for as long as somebody measures."""
     from data.augmentation import PRESETS
     from noisy_student.config import ModelConfig, TrainingConfig
-    from noisy_student.training.train_step import TrainingJob
+    from noisy_student.training.job import TrainingJob
 
     return TrainingJob(
         labeled=_records(directory),

@@ -30,7 +30,7 @@ from noisy_student.preparation.preparation import PreparedData, prepare
 from noisy_student.report import report
 from noisy_student.stages.manifest import make_directory, read_manifest
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
-from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.job import TrainingJob
 from noisy_student.training.training import train
 from noisy_student.training.training_loop import LoopOptions
 

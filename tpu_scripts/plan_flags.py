@@ -6,7 +6,7 @@ from data.errors import InputError
 from noisy_student.models import model_files
 from noisy_student.planning import measurement, plan, plan_text
 from noisy_student.planning.cost import multiply_adds
-from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.job import TrainingJob
 from noisy_student.training.training import check_job
 from noisy_student.training.training_loop import LoopOptions
 

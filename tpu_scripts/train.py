@@ -13,7 +13,7 @@ from absl import flags
 from data.errors import InputError
 from noisy_student import config, recipes
 from noisy_student.strategy import is_chief
-from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.job import TrainingJob
 from noisy_student.training.training import train
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import (

@@ -18,7 +18,7 @@ from data import bad_records, pipeline, soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
-from noisy_student.config import setting
+from data.settings import setting
 from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
 from noisy_student.labeling.teacher_calibration import calibrate_teacher
 from noisy_student.models import model_files

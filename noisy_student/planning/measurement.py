@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from noisy_student.strategy import check_one_process
-from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training.job import TrainingJob
+from noisy_student.training.train_step import NoisyStudentTrainer
 
 STEPS = 10
 _FIRST_STEPS = 2  # Which compile and fill buffers.

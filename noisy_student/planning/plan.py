@@ -11,7 +11,7 @@ import tensorflow as tf
 from data.records import RecordSet
 from noisy_student.planning.cost import NetworkCost, network_cost
 from noisy_student.preparation import preparation
-from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.job import TrainingJob
 
 _PASSES = 3  # Of a training step: one forward, and a backward of twice the work.
 _INPUT_BATCHES = 2  # One that is trained on, and one that waits.

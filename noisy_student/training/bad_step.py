@@ -93,7 +93,7 @@ def _explanation(error: NotFinite, trainer, directory) -> str:
 
 
 def _records(error: NotFinite, trainer, directory) -> str:
-    by_kind = trainer.records_of(error.step)
+    by_kind = trainer.data.records_of(error.step)
     if by_kind is None:
         return (
             "Which records the step had is not known: a data service deals them out as "

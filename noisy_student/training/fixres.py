@@ -21,7 +21,7 @@ from noisy_student.models import model_files
 from noisy_student.models.warm_start import initial_weights
 from noisy_student.stages.manifest import training_record
 from noisy_student.training import optimizer
-from noisy_student.training.train_step import TrainingJob
+from noisy_student.training.job import TrainingJob
 
 DURATION = "1.5 epochs"
 # Where the published schedule ends: 350 epochs, 0.97 every 2.4.

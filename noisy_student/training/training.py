@@ -22,7 +22,8 @@ from noisy_student.stages.manifest import MANIFEST, Stage
 from noisy_student.strategy import check_group_size, check_parts, is_chief
 from noisy_student.training import best_model, checkpoints
 from noisy_student.training.history import read_history
-from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training.job import TrainingJob
+from noisy_student.training.train_step import NoisyStudentTrainer
 from noisy_student.training.training_loop import LoopOptions, Run, TrainingLoop
 
 

@@ -15,12 +15,13 @@ import orbit
 from data import service_workers
 from data.errors import InputError
 from data.settings import setting
-from noisy_student import duration
+from noisy_student.config import duration
 from noisy_student.stages import full_disk
 from noisy_student.stages.progress import Progress
 from noisy_student.training import bad_step, best_model, checkpoints, history
+from noisy_student.training.job import TrainingJob
 from noisy_student.training.termination import Terminated, Termination
-from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training.train_step import NoisyStudentTrainer
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,8 @@ from data.records import RecordSet
 from efficientnet import build_efficientnet
 from efficientnet.checkpoints.tf1 import EMA_SUFFIX, tf1_variables
 from noisy_student.config import ModelConfig, TrainingConfig
-from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training.job import TrainingJob
+from noisy_student.training.train_step import NoisyStudentTrainer
 
 GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "trajectory_soft.npz"
 STEPS, LABELED = 6, 8

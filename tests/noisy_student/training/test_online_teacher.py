@@ -53,7 +53,7 @@ def test_labels_are_those_that_labeling_stored(job, prepared, teacher, finished_
         )
     trainer = NoisyStudentTrainer(job, tf.distribute.get_strategy())
     batches = pipeline.training_batches(
-        trainer._stream(prepared.unlabeled, "unlabeled"), 40
+        trainer.data.stream(prepared.unlabeled, "unlabeled"), 40
     )
     batch = next(iter(batches))
     assert set(batch) == {"image", "teacher_image"}

@@ -9,8 +9,9 @@ import tensorflow as tf
 from data.augmentation import Augmentation
 from data.records import RecordSet
 from noisy_student.config import ModelConfig, TrainingConfig
-from noisy_student.training import losses, train_step
-from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+from noisy_student.training import accumulation, losses
+from noisy_student.training.job import TrainingJob
+from noisy_student.training.train_step import NoisyStudentTrainer
 
 CLASSES, SIZE, LABELED, RATIO = 10, 16, 4, 2
 TINY = dict(width=0.1, depth=0.1, image_size=SIZE)
@@ -107,7 +108,7 @@ def test_a_part_waits_for_the_gradients_before_it_by_its_values():
 
     @tf.function
     def wait(image, gradient):
-        return train_step._after({"image": image}, [gradient])["image"]
+        return accumulation.after({"image": image}, [gradient])["image"]
 
     image = tf.constant([[0, 7, 255]], tf.uint8)
     np.testing.assert_array_equal(wait(image, tf.constant([-3.0])), image)
@@ -156,12 +157,12 @@ def test_labeled_images_count_with_the_probability_and_the_sum_over_all(make_tra
     from efficientnet import noise
 
     with noise.noise_key(3, 7):
-        kept = trainer._drawn(4000)
+        kept = trainer._objective.drawn(4000)
     assert set(np.unique(kept)) == {0.0, 1.0}
     assert 0.45 < float(tf.reduce_mean(kept)) < 0.55
     all_, some = (float(losses.labeled_loss(labels, logits, 0.1, x)) for x in (None, kept))
     assert some == pytest.approx(0.5 * all_, rel=0.1)
-    assert make_trainer()._drawn(4) is None
+    assert make_trainer()._objective.drawn(4) is None
     # As published: half as many pseudo-labeled ones, half the rate, twice the steps.
     settings = TrainingConfig(
         batch_size=8, unlabeled_ratio=3, labeled_sample_probability=0.5, duration="2 epochs"
@@ -201,9 +202,12 @@ def test_augmentation_can_be_off_for_pseudo_labeled_images(make_trainer):
     trainer = make_trainer(pseudo_labeled_augmentation=False)
     examples = trainer._job.labeled
     quiet = dataclasses.replace(Augmentation(), num_ops=0, cutout=False)
-    assert trainer._stream(examples, "pseudo_labeled").augmentation == quiet
-    assert trainer._stream(examples, "labeled").augmentation == Augmentation()
-    assert make_trainer()._stream(examples, "pseudo_labeled").augmentation == Augmentation()
+    assert trainer.data.stream(examples, "pseudo_labeled").augmentation == quiet
+    assert trainer.data.stream(examples, "labeled").augmentation == Augmentation()
+    assert (
+        make_trainer().data.stream(examples, "pseudo_labeled").augmentation
+        == Augmentation()
+    )
 
 
 @pytest.mark.slow

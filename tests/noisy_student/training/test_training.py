@@ -117,7 +117,7 @@ def test_infinite_loss_stops_with_step_and_rate(job, cpu, tmp_path):
 
 def test_batches_have_no_end_and_one_shape(job):
     # Else workers lose static shapes, and ask each other before each step for an end.
-    batches = NoisyStudentTrainer(job, tf.distribute.get_strategy())._batches(0)
+    batches = NoisyStudentTrainer(job, tf.distribute.get_strategy()).data.batches(0)
     assert batches.cardinality() == tf.data.INFINITE_CARDINALITY
     shape = batches.element_spec["labeled"]["image"].shape
     assert shape == (job.training.batch_size, 16, 16, 3)

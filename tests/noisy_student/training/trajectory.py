@@ -39,7 +39,8 @@ def trainer_for(strategy):
     from data.augmentation import Augmentation
     from data.records import RecordSet
     from noisy_student.config import ModelConfig, TrainingConfig
-    from noisy_student.training.train_step import NoisyStudentTrainer, TrainingJob
+    from noisy_student.training.job import TrainingJob
+    from noisy_student.training.train_step import NoisyStudentTrainer
 
     examples = RecordSet((), (4 * LABELED,), tuple("abcdefghij"))
     job = TrainingJob(

@@ -6,7 +6,8 @@ import types
 import pytest
 
 from data.errors import InputError
-from noisy_student import config, duration
+from noisy_student import config
+from noisy_student.config import duration
 from noisy_student.training import optimizer
 from noisy_student.training.training_loop import LoopOptions
 

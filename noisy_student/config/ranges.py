@@ -1,0 +1,21 @@
+"""What a single value may be."""
+
+import math
+
+from data.errors import InputError
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        bounds = f"{low} or more" if high == math.inf else f"{low} to {high}"
+        raise InputError(f"`{name}`: expected {bounds}; received {value}.")
+
+
+def check_one_of(name: str, value: str, choices) -> None:
+    if value not in choices:
+        raise InputError(f"`{name}`: expected {' or '.join(choices)}; received {value!r}.")
+
+
+def check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"`{name}`: expected more than 0; received {value}.")

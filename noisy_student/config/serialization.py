@@ -1,0 +1,45 @@
+"""Settings as JSON values and back."""
+
+import dataclasses
+import difflib
+import typing
+
+from data.errors import InputError
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """`field: old -> new` for all that differs between two nested dicts."""
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        before, now = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            lines += differences(before, now, f"{prefix}{key}.")
+        elif before != now:
+            lines.append(f"{prefix}{key}: {before!r} -> {now!r}")
+    return lines
+
+
+def to_dict(config) -> dict:
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls, values: dict):
+    """The dataclass `cls` from what `to_dict` gave."""
+    types = typing.get_type_hints(cls)
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"Unknown setting {unknown[0]!r} of {cls.__name__}.{hint} "
+            "It may have been written by another version."
+        )
+    return cls(
+        **{
+            key: from_dict(types[key], value)
+            if dataclasses.is_dataclass(types[key])
+            else value
+            for key, value in values.items()
+        }
+    )
