@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from data import files, pipeline, records, soft_labels
+from data import evaluation_input, files, records, soft_labels
 from noisy_student import iterate, recipes
 from noisy_student.balancing.balancing import balance
 from noisy_student.evaluation.evaluation import evaluate
@@ -190,7 +190,9 @@ def _loss(student: str, examples, strategy) -> float:
         for path in examples.files
         for example in records.read_shard(path)
     }
-    batches = pipeline.evaluation_batches(examples.files, info.image_size, info.crop, 256)
+    batches = evaluation_input.evaluation_batches(
+        examples.files, info.image_size, info.crop, 256
+    )
     terms = []
     for batch in Predictor(network, strategy, 256).over(batches):
         targets = np.stack([soft[id_] for id_ in batch["id"]])

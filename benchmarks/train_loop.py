@@ -22,7 +22,7 @@ import time
 from absl import flags
 
 from benchmarks.photos import photos
-from data import files
+from data import files, streams
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -160,9 +160,7 @@ def _input(directory):
     from data import pipeline
 
     job = _job(directory)
-    stream = pipeline.TrainingInput(
-        job.labeled, _IMAGE_SIZE.value, job.augmentation, seed=0
-    )
+    stream = streams.TrainingInput(job.labeled, _IMAGE_SIZE.value, job.augmentation, seed=0)
     iterator = iter(pipeline.training_batches(stream, _BATCH_SIZE.value))
 
     def turn():

@@ -42,11 +42,22 @@ def atomic_path(path: str):
     temporary = os.path.join(directory, temporary)
     try:
         yield temporary
+        _to_disk(temporary)  # Else a power failure may leave the name without content.
         os.replace(temporary, path)
     except BaseException:
         if tf.io.gfile.exists(temporary):
             tf.io.gfile.remove(temporary)
         raise
+
+
+def _to_disk(path: str) -> None:
+    if not os.path.isfile(path):  # A directory, or nothing was written.
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unique_name() -> str:

@@ -20,10 +20,10 @@ import os
 
 import tensorflow as tf
 
-from data import files, pipeline, shuffling
-from data.pipeline import HostShare, TrainingInput
+from data import files, pipeline, record_order, shuffling
 from data.records import RecordSet
-from data.untuned import untuned
+from data.streams import HostShare, TrainingInput
+from data.untuned import BATCHES_AHEAD, untuned
 
 # At least: fewer would lose more with a worker and make more epochs overlap.
 PIECES = 16
@@ -54,7 +54,7 @@ def cut(examples: RecordSet) -> Cut:
     strides = math.ceil(PIECES / len(examples.files))
     parts = strides * len(examples.files)
     examples_per_part = math.ceil(examples.num_examples / parts)
-    fitting = pipeline.SHUFFLE_BUFFER // examples_per_part
+    fitting = record_order.SHUFFLE_BUFFER // examples_per_part
     return Cut(strides, parts, max(1, min(parts // PIECES, fitting)))
 
 
@@ -87,7 +87,7 @@ def training_batches(
     dataset = pipeline.augmented_batches(stream, dataset, batch_size)
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     distribute = tf.data.experimental.service.distribute(dynamic, address)
-    return untuned(dataset.apply(distribute).prefetch(pipeline.BATCHES_AHEAD))
+    return untuned(dataset.apply(distribute).prefetch(BATCHES_AHEAD))
 
 
 def _piece(stream: TrainingInput, unit, per_step: int) -> tf.data.Dataset:
@@ -103,7 +103,7 @@ def _piece(stream: TrainingInput, unit, per_step: int) -> tf.data.Dataset:
     paths = tf.constant(stream.examples.files)
 
     def part(number):
-        dataset = pipeline.copied_records(stream, paths[number // made.strides])
+        dataset = record_order.copied_records(stream, paths[number // made.strides])
         if made.strides == 1:
             return dataset
         index = tf.cast(number % made.strides, tf.int64)
@@ -111,7 +111,7 @@ def _piece(stream: TrainingInput, unit, per_step: int) -> tf.data.Dataset:
 
     dataset = tf.data.Dataset.from_tensor_slices(parts).flat_map(part)
     # As if a batch began with the piece, which is not known here.
-    buffer = pipeline.shuffle_buffer(stream.examples)
+    buffer = record_order.shuffle_buffer(stream.examples)
     order = tf.stack([seed, unit])
     dataset = shuffling.shuffled(dataset, buffer, per_step, 0, order)
     return dataset.map(lambda *record: (*record, epoch))

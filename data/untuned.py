@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+BATCHES_AHEAD = 2  # That wait for the device: of large images two are much.
+
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset; where it says `AUTOTUNE`, all threads of its machine from the start.

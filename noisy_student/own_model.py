@@ -10,6 +10,7 @@ import difflib
 import importlib
 import os
 import random
+import re
 import traceback
 
 import keras
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context  # There is no public way to ask for a seed.
 
 from data.errors import InputError
+from efficientnet import noise
 
 _REMEDY = "See docs/own_model.md."
 
@@ -83,6 +85,7 @@ def build(
     _check_kind(model_fn, model)
     _check_shapes(model_fn, model, num_classes, image_size)
     _check_activation(model_fn, model)
+    _check_noise(model_fn, model)
     return model
 
 
@@ -158,6 +161,26 @@ def _check_activation(model_fn, model) -> None:
         f"{last.name!r}. Leave it out: activation=None, or classifier_activation=None in "
         "keras.applications."
     )
+
+
+def _check_noise(model_fn, model) -> None:
+    """Refuses noise layers without names of their own, by which their noise is drawn.
+
+    The names that Keras makes depend on how many layers the process has made before.
+    """
+    names = [
+        layer.name
+        for layer in model._flatten_layers()  # Keras has no public way inside layers.
+        if isinstance(layer, noise.Dropout | noise.StochasticDepth)
+    ]
+    for name in names:
+        made = re.fullmatch(r"(dropout|stochastic_depth)(_\d+)?", name)
+        if made or names.count(name) > 1:
+            raise InputError(
+                f"`model_fn` {model_fn}: expected a name of its own for each noise layer "
+                f"of efficientnet.noise, which decides its noise; received {name!r}"
+                f"{', which Keras made' if made else ' twice'}. Pass name=…."
+            )
 
 
 def _last_operation(model):

@@ -13,9 +13,9 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
     """The strategy called `name`.
 
     Args:
-        name: `auto` takes the GPUs there are, otherwise the CPU; `cpu` one
-            device; `mirrored` all GPUs (or all virtual CPUs); `multi_worker`
-            the machines in TF_CONFIG; `tpu` the TPU named by `tpu`.
+        name: `auto` takes the GPUs there are, otherwise the CPU, and refuses to leave
+            a TPU idle; `cpu` one device; `mirrored` all GPUs (or all virtual CPUs);
+            `multi_worker` the machines in TF_CONFIG; `tpu` the TPU named by `tpu`.
         tpu: `local` on a TPU VM, or the name of a TPU.
     """
     if name not in STRATEGIES:
@@ -25,6 +25,11 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
     if name == "multi_worker":  # Before any other use of TensorFlow.
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
+    if name == "auto" and tf.config.list_physical_devices("TPU"):
+        raise InputError(
+            "`strategy`: expected tpu, or cpu, on a machine with a TPU; received auto, "
+            "which would compute on the CPU."
+        )
     if name == "auto":
         name = "mirrored" if gpus else "cpu"
     if name == "cpu":

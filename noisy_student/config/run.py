@@ -11,6 +11,7 @@ from noisy_student.config.data import DataConfig, check_data
 from noisy_student.config.model import ModelConfig, check_model, check_student_size
 from noisy_student.config.ranges import check_positive, check_range
 from noisy_student.config.selection import SelectionConfig, check_selection
+from noisy_student.config.serialization import differences, to_dict
 from noisy_student.config.training import TrainingConfig, check_training
 
 
@@ -130,10 +131,12 @@ def _check_labeling(config: Config) -> None:
             "`dedup_by`: expected none with `online_teacher`, which learns from all "
             f"unlabeled images as they are; received {config.data.dedup_by!r}."
         )
-    if config.selection != SelectionConfig():
+    changed = differences(to_dict(SelectionConfig()), to_dict(config.selection))
+    if changed:
         raise InputError(
-            "`min_confidence`, `images_per_class`: expected their defaults with "
-            f"`online_teacher`, which selects nothing; received {config.selection}."
+            "`min_confidence`, `images_per_class` and what else selects: expected the "
+            "defaults with `online_teacher`, which selects nothing; received "
+            f"{', '.join(changed)}."
         )
 
 

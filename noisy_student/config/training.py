@@ -133,6 +133,8 @@ def check_training(training: TrainingConfig, prefix: str = "") -> None:
 def check_warmup(training: TrainingConfig, num_labeled: int, prefix: str = "") -> None:
     """Refuses a cosine schedule that has no steps after its warm-up.
 
+    With the exponential one, which the published code allows that, it prints a note.
+
     Args:
         training: Already through `check_training`.
         num_labeled: Labeled images.
@@ -142,9 +144,16 @@ def check_warmup(training: TrainingConfig, num_labeled: int, prefix: str = "") -
         training.steps_of("warmup", num_labeled),
         training.total_steps(num_labeled),
     )
-    if training.schedule == "cosine" and int(warmup) >= total:
+    if int(warmup) < total:
+        return
+    if training.schedule == "cosine":
         raise InputError(
             f"`{prefix}warmup`: expected fewer than the {total:,} steps of the training "
             f"with a cosine schedule; received {training.warmup!r}, {int(warmup):,} steps "
             f"with {num_labeled:,} labeled images, {training.labeled_per_step:g} a step."
         )
+    print(
+        f"Note: `{prefix}warmup` {training.warmup!r} is {int(warmup):,} steps, and the "
+        f"training ends after {total:,}: the learning rate only rises, to "
+        f"{total / warmup:.0%} of `{prefix}base_learning_rate`. Shorten the warm-up."
+    )

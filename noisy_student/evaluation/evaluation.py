@@ -5,7 +5,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import bad_records, files, pipeline
+from data import bad_records, evaluation_input, files
 from data.records import RecordSet
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
@@ -57,7 +57,7 @@ def evaluate(
 
 def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
     """Sums over all images first, divides once at the end."""
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_input.evaluation_batches(
         examples.files,
         info.image_size,
         info.crop,
@@ -70,7 +70,7 @@ def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
     right, seen = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     in_top_5, cross_entropy = 0, 0.0
     progress = Progress(name, examples.num_examples)
-    with pipeline.explained_evaluation(examples, "labeled"):
+    with evaluation_input.explained_evaluation(examples, "labeled"):
         for batch in predictor.over(batches):
             labels, probabilities = batch["label"], batch["probabilities"]
             of_label = probabilities[np.arange(len(labels)), labels]

@@ -14,7 +14,7 @@ import zlib
 
 import tensorflow as tf
 
-from data import bad_records, pipeline, soft_labels
+from data import bad_records, evaluation_input, soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
@@ -193,9 +193,9 @@ def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress
     return progress
 
 
-def _noise_of(noise: TeacherNoise, info) -> pipeline.InputNoise:
+def _noise_of(noise: TeacherNoise, info) -> evaluation_input.InputNoise:
     seed = zlib.crc32(f"{noise.seed} {info.weights_sha256}".encode()) // 2  # 31 bits.
-    return pipeline.InputNoise(noise.augmentation, seed)
+    return evaluation_input.InputNoise(noise.augmentation, seed)
 
 
 def _remaining(missing: list[int], total: int, options: LabelingOptions) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from data import pipeline
+from data import evaluation_input
 from data.records import RecordSet
 from noisy_student.labeling.prediction_writer import PredictedBatch, PredictionWriter
 from noisy_student.models.inference import Predictor
@@ -34,7 +34,7 @@ class LabeledImages:
 
     unlabeled: RecordSet
     teacher: ModelInfo
-    noise: pipeline.InputNoise | None = None
+    noise: evaluation_input.InputNoise | None = None
 
 
 def label_shards(
@@ -78,7 +78,7 @@ def label_shards(
 
 
 def _batches(images: LabeledImages, numbers, batch_size: int) -> Iterator[dict]:
-    """`data.pipeline.evaluation_batches`, by file.
+    """`data.evaluation_input.evaluation_batches`, by file.
 
     Beside their examples, blank ones at the end included, batches have the `number`
     of their shard and the `count` of those that are not blank: in the last batch of a
@@ -86,7 +86,7 @@ def _batches(images: LabeledImages, numbers, batch_size: int) -> Iterator[dict]:
     """
     unlabeled = images.unlabeled
     numbers = {unlabeled.files[number]: number for number in numbers}
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_input.evaluation_batches(
         list(numbers),
         images.teacher.image_size,
         images.teacher.crop,
@@ -98,7 +98,7 @@ def _batches(images: LabeledImages, numbers, batch_size: int) -> Iterator[dict]:
     ).as_numpy_iterator()
     left = list(numbers)  # From the file that is read: a bad record lies in these.
     while True:
-        with pipeline.explained_evaluation(unlabeled, "unlabeled", left):
+        with evaluation_input.explained_evaluation(unlabeled, "unlabeled", left):
             batch = next(batches, None)
         if batch is None:
             return

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import files, pipeline
+from data import evaluation_input, files, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student.config import differences
@@ -116,10 +116,10 @@ def _refuse_other(directory: str, old: dict, new: dict) -> None:
 
 def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `[N, C]` of the teacher without noise, and labels `[N]`."""
-    pipeline.check_not_empty(holdout, "validation_data")
+    streams.check_not_empty(holdout, "validation_data")
     model, info = model_files.load_model(teacher)
     predictor = Predictor(model, strategy, batch_size)
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_input.evaluation_batches(
         holdout.files,
         info.image_size,
         info.crop,
@@ -130,7 +130,7 @@ def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np
     )
     probabilities, labels = [], []
     progress = Progress("calibration", holdout.num_examples)
-    with pipeline.explained_evaluation(holdout, "labeled"):
+    with evaluation_input.explained_evaluation(holdout, "labeled"):
         for batch in predictor.over(batches):
             probabilities.append(batch["probabilities"])
             labels.append(batch["label"])

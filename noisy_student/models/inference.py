@@ -77,7 +77,7 @@ class Predictor:
         return lambda: np.concatenate([output.numpy() for output in outputs])[:count]
 
     def over(self, batches: tf.data.Dataset, first_draw: int = 0) -> Iterator[dict]:
-        """`data.pipeline.evaluation_batches` with `probabilities` added."""
+        """`data.evaluation_input.evaluation_batches` with `probabilities` added."""
         for draw, batch in enumerate(batches.as_numpy_iterator(), first_draw):
             yield {**batch, "probabilities": self(batch.pop("image"), draw)}
 

@@ -1,5 +1,6 @@
 """One line of progress, the same for every long stage."""
 
+import contextlib
 import sys
 import time
 
@@ -28,6 +29,7 @@ class Progress:
         self._live = self._stream.isatty()
         self._began = time.monotonic()
         self._printed = self._began
+        self._first = None  # When and at how many units `update` came first.
         self._width = 0
         if start:
             self._print(f"{name}: continues at {start:,}/{total:,} {unit}", end="\n")
@@ -36,10 +38,21 @@ class Progress:
         """Shows that `done` units are done, with named numbers beside it."""
         self._done = done
         now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
         interval = LIVE_INTERVAL if self._live else PLAIN_INTERVAL
         if now - self._printed >= interval:
             self._printed = now
             self._print(self._line(now, metrics), end="" if self._live else "\n")
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Within it, time does not count for the rate and for what is left."""
+        paused = time.monotonic()
+        yield
+        if self._first is not None:
+            at, done = self._first
+            self._first = at + time.monotonic() - paused, done
 
     def finish(self, note: str = "") -> dict:
         """Prints the last line; returns `seconds` and `images_per_second`."""
@@ -51,8 +64,10 @@ class Progress:
         return {"seconds": round(seconds, 2), "images_per_second": round(rate, 1)}
 
     def _line(self, now, metrics):
-        elapsed = max(now - self._began, 1e-9)
-        speed = (self._done - self._start) / elapsed
+        since, start = self._began, self._start
+        if self._first and self._done > self._first[1]:
+            since, start = self._first  # Before it, functions were traced and compiled.
+        speed = (self._done - start) / max(now - since, 1e-9)
         left = _clock((self._total - self._done) / speed) if speed > 0 else "?"
         parts = [
             f"{self._name}: {self._done:,}/{self._total:,} {self._unit}",

@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from data import files, pipeline
+from data import files, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student.evaluation.evaluation import BATCH_SIZE, accuracy_on
@@ -35,7 +35,7 @@ def check(validation: RecordSet | None, interval: str, class_names, strategy) ->
             "`validation_data`: expected the classes of the labeled data "
             f"({', '.join(class_names)}); received {', '.join(validation.class_names)}."
         )
-    pipeline.check_not_empty(validation, "validation_data")
+    streams.check_not_empty(validation, "validation_data")
 
 
 class BestModel:
@@ -64,14 +64,18 @@ class BestModel:
         passed = step // self._interval > before // self._interval
         return passed or step == self._total_steps
 
-    def evaluate(self, trainer, step: int, info: dict, name: str) -> float:
-        """Top-1 accuracy of the averaged weights; keeps them if they are the best.
+    def evaluate(self, trainer, step: int, info: dict, name: str) -> dict[str, float]:
+        """Measures the averaged weights; keeps them if their top-1 is the best.
 
         Args:
             trainer: Whose averaged weights.
             step: Steps done.
             info: For `model_files.save_model`.
             name: For the progress line.
+
+        Returns:
+            `validation_top_1` and `validation_top_5`, 0 to 1, and
+            `validation_cross_entropy`.
         """
         model = trainer.averaged_model()
         if self._predictor is None:
@@ -86,7 +90,8 @@ class BestModel:
                 model_files.save_model(model, self._directory, **info)
                 record = {"step": step, "validation_top_1": top_1}
                 files.write_json(os.path.join(self._directory, RECORD), record)
-        return top_1
+        measured = ("top_1", "top_5", "cross_entropy")
+        return {f"validation_{key}": float(found[key]) for key in measured}
 
     def record(self) -> dict | None:
         """`step` and `validation_top_1` of the best so far."""

@@ -44,6 +44,17 @@ class Checkpoints(tf.train.CheckpointManager):
             checkpoint_interval=interval,
         )
 
+    def restore_or_initialize(self) -> str | None:
+        """Restores the newest checkpoint, if there is one; returns its path.
+
+        TensorFlow's own leaves what it does not find as it is, without a word.
+        """
+        if self.latest_checkpoint is None:
+            return super().restore_or_initialize()
+        restore(self.checkpoint, self.latest_checkpoint)
+        self._last_checkpoint_step = int(self._step_counter.numpy())
+        return self.latest_checkpoint
+
     def save(self, *args, **options):
         what = f"the checkpoint of step {int(self._step_counter.numpy())}"
         try:
@@ -52,6 +63,24 @@ class Checkpoints(tf.train.CheckpointManager):
         except BaseException:
             _remove_unfinished(self.directory)
             raise
+
+
+def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+    """Restores every value that `checkpoint` has.
+
+    Raises:
+        InputError: The file at `path` lacks one, or has it in another shape.
+    """
+    try:
+        checkpoint.restore(path).assert_existing_objects_matched()
+    except (AssertionError, ValueError) as error:
+        problem = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"{path}: expected a checkpoint of this network, optimizer and average; "
+            f"{problem} It comes from another version of the code, which the manifest.json "
+            "of the training names: go on with that one, or delete the training's "
+            "directory to start anew."
+        ) from error
 
 
 def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:

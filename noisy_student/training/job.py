@@ -36,6 +36,17 @@ class TrainingJob:
     online_teacher: str = ""
     initial_weights: InitialWeights | None = None
 
+    def __str__(self):
+        """In a line: the network, how long, and what a step has."""
+        network, batch = self.model, f"{self.training.batch_size} labeled"
+        if self.pseudo_labeled:
+            kind = "unlabeled" if self.online_teacher else "pseudo-labeled"
+            batch += f" and {self.pseudo_batch_size} {kind}"
+        return (
+            f"{network.architecture} at {network.resolution} px in {network.precision}, "
+            f"{self.total_steps:,} steps of {batch} images"
+        )
+
     @property
     def total_steps(self) -> int:
         return self.training.total_steps(self.labeled.num_examples)

@@ -58,7 +58,8 @@ class Objective:
                 labeled_loss, pseudo_loss, settings.unlabeled_ratio, settings.loss_weighting
             )
             metrics |= pseudo_metrics
-        loss += settings.weight_decay * losses.l2_penalty(self._decayed)
+        metrics["l2_penalty"] = losses.l2_penalty(self._decayed)
+        loss += settings.weight_decay * metrics["l2_penalty"]
         return loss, {"loss": loss, **metrics}
 
     def _pseudo_loss(self, pseudo, logits):
@@ -83,7 +84,7 @@ class Objective:
         return tf.cast(drawn, tf.float32)
 
     def metric_names(self) -> list[str]:
-        names = ["loss", "labeled_loss", "labeled_accuracy"]
+        names = ["loss", "labeled_loss", "labeled_accuracy", "l2_penalty"]
         if self._has_pseudo_labels:
             names += ["pseudo_labeled_loss", "target_confidence", "teacher_agreement"]
         return names

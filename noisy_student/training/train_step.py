@@ -12,7 +12,7 @@ import keras
 import orbit
 import tensorflow as tf
 
-from data.pipeline import TeacherView
+from data.streams import TeacherView
 from efficientnet import freezing, noise
 from noisy_student.models import model_files, warm_start
 from noisy_student.training import accumulation, bad_step, ema, optimizer
@@ -78,7 +78,8 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
     def train(self, num_steps: tf.Tensor) -> dict[str, float]:
         """Runs `num_steps` steps; returns the mean of each metric over them.
 
-        Also the last step's `learning_rate`, and `images_per_second`.
+        Also the `epoch`: passes over the labeled images so far; the last step's
+        `learning_rate`; and `images_per_second`.
 
         Raises:
             NotFinite: A loss, or a number that a checkpoint would keep.
@@ -90,6 +91,8 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         with self.data.explained(step, int(num_steps)):
             self._loop(self._iterator, num_steps)
         means = {key: value / int(num_steps) for key, value in self._sums.take().items()}
+        passed = int(self.step.numpy()) * self._job.training.labeled_per_step
+        means["epoch"] = passed / self._job.labeled.num_examples
         means["learning_rate"] = float(self.schedule(self.step.numpy() - 1))
         images = int(num_steps) * self._job.images_per_step
         means["images_per_second"] = images / (time.monotonic() - began)

@@ -11,11 +11,11 @@ import tempfile
 
 import tensorflow as tf
 
-from data import bad_records, files, pipeline, service_workers
+from data import bad_records, files, service_workers, streams
 from data.errors import InputError
 from data.records import RecordSet
 from efficientnet import freezing
-from noisy_student.config import check_warmup
+from noisy_student.config import check_model, check_training, check_warmup
 from noisy_student.models import model_files, warm_start
 from noisy_student.stages import full_disk
 from noisy_student.stages.manifest import MANIFEST, Stage
@@ -110,7 +110,7 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
     newest, _ = checkpoints.newest_whole(os.path.join(directory, checkpoints.CHECKPOINTS))
     if newest:
         with strategy.scope():
-            trainer.checkpoint().restore(newest)
+            checkpoints.restore(trainer.checkpoint(), newest)
     with tempfile.TemporaryDirectory() as scratch:
         run = Run(trainer, job, scratch, options, name)
         _run_loop(run)
@@ -130,10 +130,13 @@ def _save(run: Run) -> model_files.ModelInfo:
 def check_job(job: TrainingJob, strategy) -> None:
     """Refuses what cannot work, before any work is done."""
     settings = job.training
+    check_training(settings)
+    if not job.model.model_fn:  # That is built anew to be checked.
+        check_model(job.model)
     check_parts("batch_size", settings.batch_size, settings.accumulation_steps, strategy)
     check_group_size("batch_norm_group_size", job.model.batch_norm_group_size, strategy)
     _check_frozen(job)
-    pipeline.check_not_empty(job.labeled, "labeled_data")
+    streams.check_not_empty(job.labeled, "labeled_data")
     check_warmup(settings, job.labeled.num_examples)
     if job.pseudo_labeled is None:
         return
@@ -151,7 +154,7 @@ def check_job(job: TrainingJob, strategy) -> None:
             "`unlabeled_ratio`: expected more than 0 for a student; received "
             f"{job.training.unlabeled_ratio}."
         )
-    pipeline.check_not_empty(job.pseudo_labeled, "unlabeled_data")
+    streams.check_not_empty(job.pseudo_labeled, "unlabeled_data")
     name = "batch_size · unlabeled_ratio"
     check_parts(name, job.pseudo_batch_size, settings.accumulation_steps, strategy)
     wanted = job.training.unlabeled_ratio * job.labeled.num_examples

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from data import pipeline, service
-from data.pipeline import TeacherView, TrainingInput
 from data.records import RecordSet
+from data.streams import HostShare, TeacherView, TrainingInput
 from noisy_student.training.job import TrainingJob
 
 
@@ -39,7 +39,7 @@ class TrainingData:
         """Distributed batches from `start_step` on: labeled and pseudo-labeled."""
 
         def dataset(context: tf.distribute.InputContext):
-            share = pipeline.HostShare(
+            share = HostShare(
                 context.input_pipeline_id,
                 context.num_input_pipelines,
                 context.num_replicas_in_sync // context.num_input_pipelines,

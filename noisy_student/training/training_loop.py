@@ -123,6 +123,7 @@ class TrainingLoop:
             Terminated: After a SIGTERM, with the current loop's end saved.
         """
         run = self._run
+        print(f"{run.name}: {run.job}", flush=True)
         with (
             full_disk.explained(run.directory, "the summaries for TensorBoard"),
             bad_step.explained(run.trainer, run.directory),
@@ -151,9 +152,9 @@ class TrainingLoop:
         self._progress.update(step, loss=means["loss"])
         if run.best and run.best.due(before, step):
             name = f"{run.name} on validation, step {step}"
-            with contextlib.redirect_stdout(self._shown):
-                top_1 = run.best.evaluate(run.trainer, step, run.model_info(), name)
-            means["validation_top_1"] = top_1  # orbit writes it to TensorBoard.
+            with contextlib.redirect_stdout(self._shown), self._progress.paused():
+                found = run.best.evaluate(run.trainer, step, run.model_info(), name)
+            means |= found  # orbit writes them to TensorBoard.
         row = {"step": step, **means}
         row["timing"] = {"images_per_second": row.pop("images_per_second")}
         if self._watch:

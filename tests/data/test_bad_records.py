@@ -8,7 +8,16 @@ import pytest
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import bad_records, images, pipeline, records, sources
+from data import (
+    bad_records,
+    evaluation_input,
+    images,
+    pipeline,
+    record_order,
+    records,
+    sources,
+    streams,
+)
 from data.errors import InputError
 from data.records import Record, RecordSet
 
@@ -93,7 +102,7 @@ def replace_records(path, change):
 
 
 def stream_of(examples, kind="labeled"):
-    return pipeline.TrainingInput(examples, SIZE, PLAIN, 5, kind)
+    return streams.TrainingInput(examples, SIZE, PLAIN, 5, kind)
 
 
 def train(examples, count=12, kind="labeled", start=0, batch_size=2):
@@ -112,8 +121,8 @@ def train(examples, count=12, kind="labeled", start=0, batch_size=2):
 def evaluate(examples, kind="labeled"):
     """Every id and label of an evaluation."""
     classes = examples.num_classes if kind == "labeled" else None
-    with pipeline.explained_evaluation(examples, kind):
-        batches = pipeline.evaluation_batches(
+    with evaluation_input.explained_evaluation(examples, kind):
+        batches = evaluation_input.evaluation_batches(
             examples.files, SIZE, "pad", 3, 0, classes, examples.skipped
         )
         batches = list(batches.as_numpy_iterator())
@@ -216,8 +225,8 @@ def test_a_bad_record_late_in_the_stream_is_found_from_where_reading_began(make_
     stream = stream_of(examples)
     order = [
         int(position) if path.numpy().decode().endswith(FILE) else -1
-        for path, position, *_ in pipeline._undecoded(
-            stream, 1, 0, pipeline.HostShare()
+        for path, position, *_ in record_order.undecoded(
+            stream, 1, 0, streams.HostShare()
         ).take(16)
     ]
     at = order.index(POSITION)
@@ -257,7 +266,7 @@ def test_files_that_became_empty_do_not_hang(make_set):
 
 
 def test_a_host_without_any_record_is_refused(make_set):
-    share = pipeline.HostShare(index=0, count=9)
+    share = streams.HostShare(index=0, count=9)
     with pytest.raises(InputError, match="Host 0 of 9: expected at least one .* of 8"):
         pipeline.training_batches(stream_of(make_set()), 2, share=share)
 
@@ -303,7 +312,7 @@ def test_hosts_share_what_is_left_exactly(make_set):
     clean = bad_records.without_bad(spoilt, "labeled")
     labels = []
     for index, size in enumerate((3, 4)):
-        share = pipeline.HostShare(index, 2)
+        share = streams.HostShare(index, 2)
         batches = pipeline.training_batches(stream_of(clean), 1, share=share)
         labels += [int(batch["label"][0]) for batch in batches.take(size)]
     assert sorted(labels) == sorted(i % 3 for i in range(8) if i != 5)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import images, pipeline, records
+from data import evaluation_input, images, pipeline, record_order, records, streams
 from data.errors import InputError
 from data.records import Record, RecordSet
 
@@ -64,11 +64,11 @@ def pseudo_labeled(tmp_path_factory, pictures, write_records):
 
 
 def _stream(examples, **changes):
-    stream = pipeline.TrainingInput(examples, SIZE, SHIFTS, seed=5)
+    stream = streams.TrainingInput(examples, SIZE, SHIFTS, seed=5)
     return dataclasses.replace(stream, **changes)
 
 
-def _examples(stream, count, start=0, share=pipeline.HostShare(), batch_size=1):
+def _examples(stream, count, start=0, share=streams.HostShare(), batch_size=1):
     """The first `count` examples as (label, image)."""
     batches = pipeline.training_batches(stream, batch_size, start, share)
     return [
@@ -104,7 +104,7 @@ def test_training_batches_have_the_contracts_shapes_and_types(three_shards):
 
 def test_no_pipeline_waits_for_the_tuner_at_its_end(three_shards):
     training = pipeline.training_batches(_stream(three_shards), 4)
-    evaluation = pipeline.evaluation_batches(three_shards.files, SIZE, "pad", 4)
+    evaluation = evaluation_input.evaluation_batches(three_shards.files, SIZE, "pad", 4)
     for batches in (training, evaluation, tf.data.Dataset.zip((training, training))):
         assert batches.options().autotune.enabled is False
 
@@ -147,7 +147,7 @@ def test_batch_k_is_batch_0_of_a_stream_started_there_with_all_noise(three_shard
 def test_a_set_larger_than_the_shuffle_buffer_is_read_once_an_epoch_and_resumes(
     three_shards, monkeypatch
 ):
-    monkeypatch.setattr(pipeline, "SHUFFLE_BUFFER", 4)
+    monkeypatch.setattr(record_order, "SHUFFLE_BUFFER", 4)
     whole = _examples(_stream(three_shards), 33)
     for epoch in (whole[:11], whole[11:22], whole[22:]):
         assert sorted(_labels(epoch)) == list(range(11))
@@ -221,7 +221,7 @@ def test_copies_are_repeated_have_noise_of_their_own_and_resume(pseudo_labeled):
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_no_step_has_two_copies_of_a_record(pseudo_labeled, replicas):
     stream = _stream(pseudo_labeled, kind="pseudo_labeled")
-    share = pipeline.HostShare(replicas=replicas)
+    share = streams.HostShare(replicas=replicas)
     found = _labels(_examples(stream, 60, share=share, batch_size=2 // replicas))
     for start in range(0, 60, 2):
         # At the seam of two epochs a record of each may meet.
@@ -242,7 +242,7 @@ def test_pseudo_labeled_batches_carry_their_probabilities(pseudo_labeled):
 def test_host_shares_are_disjoint_and_cover_every_epoch(three_shards, unbroken):
     sizes = (3, 4, 4)
     hosts = [
-        _examples(_stream(three_shards), 2 * size, share=pipeline.HostShare(index, 3))
+        _examples(_stream(three_shards), 2 * size, share=streams.HostShare(index, 3))
         for index, size in enumerate(sizes)
     ]
     for epoch in range(2):
@@ -259,21 +259,21 @@ def test_host_shares_are_disjoint_and_cover_every_epoch(three_shards, unbroken):
 
 
 def test_host_shares_change_with_the_epoch(three_shards):
-    share = pipeline.HostShare(0, 2)
+    share = streams.HostShare(0, 2)
     found = _labels(_examples(_stream(three_shards), 30, share=share))
     parts = {frozenset(found[start : start + 5]) for start in range(0, 30, 5)}
     assert len(parts) > 1
 
 
 def test_a_host_continues_its_own_share_exactly(three_shards):
-    share = pipeline.HostShare(0, 2)  # 5 of the 11 records.
+    share = streams.HostShare(0, 2)  # 5 of the 11 records.
     whole = _examples(_stream(three_shards), 14, share=share)
     _assert_same(_examples(_stream(three_shards), 7, 7, share), whole[7:])
 
 
 def test_a_host_opens_only_the_files_of_its_part(labeled):
     examples = labeled(3, 3, 3, 2)
-    first = pipeline.HostShare(0, 4)  # Examples 0 and 1 of an epoch's order.
+    first = streams.HostShare(0, 4)  # Examples 0 and 1 of an epoch's order.
     found = _labels(_examples(_stream(examples), 16, share=first))
     of_file = [label // 3 for label in found]
     epochs = [set(of_file[start : start + 2]) for start in range(0, 16, 2)]
@@ -282,22 +282,22 @@ def test_a_host_opens_only_the_files_of_its_part(labeled):
 
 
 def test_hosts_beyond_the_examples_are_refused(three_shards):
-    share = pipeline.HostShare(0, 12)
+    share = streams.HostShare(0, 12)
     with pytest.raises(InputError, match=r"Host 0 of 12: .* received none of 11"):
         pipeline.training_batches(_stream(three_shards), 1, share=share)
 
 
 def test_large_records_make_the_shuffle_buffer_smaller(three_shards, monkeypatch):
-    assert pipeline.shuffle_buffer(three_shards) == pipeline.SHUFFLE_BUFFER
-    monkeypatch.setattr(pipeline, "SHUFFLE_BYTES", 20_000)  # Records of 3 KB.
-    assert pipeline.shuffle_buffer(three_shards) == 6
+    assert record_order.shuffle_buffer(three_shards) == record_order.SHUFFLE_BUFFER
+    monkeypatch.setattr(record_order, "SHUFFLE_BYTES", 20_000)  # Records of 3 KB.
+    assert record_order.shuffle_buffer(three_shards) == 6
 
 
 def test_host_shares_split_copies_too(pseudo_labeled):
     stream = _stream(pseudo_labeled, kind="pseudo_labeled")
     found = []
     for index in range(2):
-        found += _examples(stream, 5, share=pipeline.HostShare(index, 2))
+        found += _examples(stream, 5, share=streams.HostShare(index, 2))
     assert collections.Counter(_labels(found)) == {0: 1, 1: 3, 2: 2, 3: 4}
     assert len({image.tobytes() for _, image in found}) == 10
 
@@ -305,7 +305,7 @@ def test_host_shares_split_copies_too(pseudo_labeled):
 @pytest.mark.parametrize("batch_size", [4, 11])
 def test_evaluation_has_every_record_once_in_order(three_shards, pictures, batch_size):
     batches = list(
-        pipeline.evaluation_batches(
+        evaluation_input.evaluation_batches(
             three_shards.files, SIZE, "pad", batch_size
         ).as_numpy_iterator()
     )
@@ -322,7 +322,7 @@ def test_evaluation_has_every_record_once_in_order(three_shards, pictures, batch
 
 
 def test_evaluation_of_photos_takes_the_centre_crop(three_shards, pictures):
-    batches = pipeline.evaluation_batches(three_shards.files, 24, "inception", 11)
+    batches = evaluation_input.evaluation_batches(three_shards.files, 24, "inception", 11)
     (batch,) = batches.as_numpy_iterator()
     expected = [aug.clean_pixels(tf.constant(x), 24, "inception") for x in pictures]
     np.testing.assert_array_equal(batch["image"], np.stack(expected))
@@ -337,14 +337,14 @@ def test_evaluation_labels_have_the_offset_subtracted_and_unknown_stays(
         for i, label in enumerate((1, -1, 5))
     ]
     paths = write_records(tmp_path, rows, (3,))
-    batches = pipeline.evaluation_batches(paths, 8, "pad", 8, label_offset=1)
+    batches = evaluation_input.evaluation_batches(paths, 8, "pad", 8, label_offset=1)
     (batch,) = batches.as_numpy_iterator()
     assert batch["label"].tolist() == [0, -1, 4]
 
 
 def test_evaluation_names_records_without_ids_by_file_and_position(labeled):
     examples = labeled(9, 2, ids=False)
-    (batch,) = pipeline.evaluation_batches(
+    (batch,) = evaluation_input.evaluation_batches(
         examples.files, SIZE, "pad", 20
     ).as_numpy_iterator()
     names = [f"part-00000-of-00002.tfrecord:{i}" for i in range(9)]
@@ -354,14 +354,14 @@ def test_evaluation_names_records_without_ids_by_file_and_position(labeled):
 
 @pytest.mark.parametrize(
     ("batch_size", "noise"),
-    [(1, None), (4, pipeline.InputNoise(aug.PRESETS["imagenet"], 1)), (5, None)],
+    [(1, None), (4, evaluation_input.InputNoise(aug.PRESETS["imagenet"], 1)), (5, None)],
 )
 def test_batches_by_file_end_with_blanks_where_files_end(labeled, batch_size, noise):
     examples = labeled(4, 0, 4, 3)
-    (expected,) = pipeline.evaluation_batches(
+    (expected,) = evaluation_input.evaluation_batches(
         examples.files, 24, "inception", 11, noise=noise
     ).as_numpy_iterator()
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_input.evaluation_batches(
         examples.files, 24, "inception", batch_size, noise=noise, by_file=True
     ).as_numpy_iterator()
     first = 0
@@ -381,5 +381,5 @@ def test_batches_by_file_end_with_blanks_where_files_end(labeled, batch_size, no
 def test_an_empty_set_is_refused_by_name(three_shards):
     empty = RecordSet(("some/file.tfrecord",), (0,), CLASSES)
     with pytest.raises(InputError, match=r"`pseudo_labeled`.*some/file.tfrecord.*none"):
-        pipeline.check_not_empty(empty, "pseudo_labeled")
-    pipeline.check_not_empty(three_shards, "labeled")
+        streams.check_not_empty(empty, "pseudo_labeled")
+    streams.check_not_empty(three_shards, "labeled")

@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 
 from data import augmentation as aug
-from data import images, pipeline, records, service, service_workers
+from data import images, pipeline, records, service, service_workers, streams
 from data.errors import InputError
-from data.pipeline import HostShare
 from data.records import Record, RecordSet
+from data.streams import HostShare
 
 SERVICE = tf.data.experimental.service
 CLASSES = tuple("abcdefghijk")
@@ -61,7 +61,7 @@ def labeled(tmp_path_factory, noise_image, write_records):
         rows.append(records.image_example(Record(f"id{i}", encoded, i % 11)))
     paths = write_records(tmp_path_factory.mktemp("labeled"), rows, (12, 11, 7))
     examples = RecordSet(paths, (12, 11, 7), CLASSES)
-    return pipeline.TrainingInput(examples, SIZE, NOISE, seed=5)
+    return streams.TrainingInput(examples, SIZE, NOISE, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def pseudo_labeled(tmp_path_factory, noise_image, write_records):
     ]
     paths = write_records(tmp_path_factory.mktemp("pseudo"), rows, (10,))
     examples = RecordSet(paths, (sum(copies),), CLASSES)
-    return pipeline.TrainingInput(examples, SIZE, NOISE, 5, kind="pseudo_labeled")
+    return streams.TrainingInput(examples, SIZE, NOISE, 5, kind="pseudo_labeled")
 
 
 def local_epochs(stream, epochs):

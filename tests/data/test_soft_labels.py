@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import augmentation, bad_records, pipeline, records, soft_labels
+from data import augmentation, bad_records, pipeline, records, soft_labels, streams
 from data.errors import InputError
 from data.records import RecordSet
 from data.soft_labels import FLOAT16, FLOAT32
@@ -165,7 +165,7 @@ def make_set(tmp_path_factory, encode, noise_image):
 
 def batches_of(examples, batch_size):
     plain = augmentation.Augmentation(crop="pad", num_ops=0)
-    stream = pipeline.TrainingInput(examples, 8, plain, 0, "pseudo_labeled")
+    stream = streams.TrainingInput(examples, 8, plain, 0, "pseudo_labeled")
     return stream, pipeline.training_batches(stream, batch_size)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import files, records
+from data import files, records, streams
 from data.errors import InputError
 from data.images import encode_png
 from data.records import Record, RecordSet
@@ -235,7 +235,7 @@ def test_balanced_records_train(pool, tmp_path):
     """What balancing writes is what the training pipeline reads."""
     from data import augmentation, pipeline
 
-    stream = pipeline.TrainingInput(
+    stream = streams.TrainingInput(
         balance(pool, tmp_path / "b"),
         image_size=8,
         augmentation=augmentation.Augmentation(crop="pad", num_ops=0),

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from data import pipeline, records, soft_labels
+from data import evaluation_input, records, soft_labels
 from data.augmentation import PRESETS
 from data.errors import InputError
 from data.records import RecordSet
@@ -45,7 +45,7 @@ def test_probabilities_are_those_of_the_noiseless_model(teacher, finished_run, p
     model, info = model_files.load_model(teacher)
     batch = next(
         iter(
-            pipeline.evaluation_batches(
+            evaluation_input.evaluation_batches(
                 prepared.unlabeled.files[1:2], info.image_size, info.crop, 50
             )
         )
@@ -162,7 +162,7 @@ def test_dropout_without_input_noise_leaves_statistics_and_neighbours_alone(
     # With its dropout and stochastic depth at 0, a noised teacher is the clean one:
     # batch norm neither uses a batch's statistics nor moves its own.
     model, info = model_files.load_model(teacher)
-    batches = pipeline.evaluation_batches(
+    batches = evaluation_input.evaluation_batches(
         prepared.unlabeled.files[:1], info.image_size, info.crop, 64
     )
     noised, clean = Predictor(model, cpu, 64, noise_seed=1), Predictor(model, cpu, 64)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import augmentation, pipeline
+from data import augmentation, evaluation_input, pipeline, streams
 from data.errors import InputError
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.export import model_card
@@ -63,9 +63,11 @@ def test_frozen_layers_keep_the_models_values_through_training_and_a_kill(
 
 
 def test_it_trains_on_the_evaluation_crop_of_the_larger_size(job):
-    stream = pipeline.TrainingInput(job.labeled, 24, job.augmentation, job.seed)
+    stream = streams.TrainingInput(job.labeled, 24, job.augmentation, job.seed)
     batch = next(iter(pipeline.training_batches(stream, 20)))
-    clean = next(iter(pipeline.evaluation_batches(job.labeled.files, 24, "pad", 20)))
+    clean = next(
+        iter(evaluation_input.evaluation_batches(job.labeled.files, 24, "pad", 20))
+    )
     assert batch["image"].dtype == tf.float32
     order = {image.tobytes() for image in clean["image"].numpy()}
     assert {image.tobytes() for image in batch["image"].numpy()} == order

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, records
+from data import evaluation_input, pipeline, records
 from data.errors import InputError
 from noisy_student import iterate
 from noisy_student.models import model_files
@@ -45,7 +45,7 @@ def test_labels_are_those_that_labeling_stored(job, prepared, teacher, finished_
     stored = stored_predictions(os.path.join(finished_run[0], "generation_1/predictions"))
     info = model_files.load_info(teacher)
     id_of = {}
-    for batch in pipeline.evaluation_batches(
+    for batch in evaluation_input.evaluation_batches(
         prepared.unlabeled.files, info.image_size, info.crop, 64
     ).as_numpy_iterator():
         id_of.update(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import files, pipeline, records
+from data import files, pipeline, records, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import iterate
@@ -145,7 +145,7 @@ def poisoned_job(prepared, directory, poisoned=None):
 def test_the_first_bad_loss_is_named_with_its_records(prepared, cpu, tmp_path):
     """The third step of three that make up an epoch is the first to see the bad record."""
     job = poisoned_job(prepared, tmp_path)
-    stream = pipeline.TrainingInput(
+    stream = streams.TrainingInput(
         job.pseudo_labeled, 8, job.augmentation, job.seed, kind="pseudo_labeled"
     )
     third = pipeline.named_examples(stream, 20, 40, 20)
