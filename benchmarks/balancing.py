@@ -5,10 +5,9 @@
 
 The index of predictions is made up, in shards, and kept for the next time: uneven
 classes (log-normal, the largest a thousand times the smallest), confidences of which
-3.5 % are so high that they round to 1. Then
-everything is measured that `balance` does before it reads an image: all checks and
-the choice. Each number is of a process of its own; memory is its peak, and that of
-its largest child.
+3.5 % are so high that they round to 1. Measured is all that `balance` does before it
+reads an image: the checks and the choice. Each number of predictions has a process of
+its own; memory is its peak, and that of its largest child.
 """
 
 import contextlib

@@ -18,9 +18,10 @@ import tensorflow as tf
 from absl import flags
 
 from data import evaluation_input, files, records, soft_labels
-from noisy_student import iterate, recipes
+from noisy_student import recipes
 from noisy_student.balancing.balancing import balance
 from noisy_student.evaluation.evaluation import evaluate
+from noisy_student.iteration import jobs
 from noisy_student.labeling import labeling
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
@@ -142,7 +143,7 @@ def students(strategy) -> dict:
     config = _config()
     data = prepare(config.data, _path("data"), config.seed)
     teacher = _path("teacher")
-    train(iterate.teacher_job(config, data), teacher, strategy, name="teacher")
+    train(jobs.teacher_job(config, data), teacher, strategy, name="teacher")
     sets = {"test": data.test}
     found = {"teacher": evaluate(teacher, sets, strategy)["test"]["top_1"]}
     balanced = {name: _balanced(config, data, teacher, name, strategy) for name in TRAINED}
@@ -150,7 +151,7 @@ def students(strategy) -> dict:
         found[name] = {"top_1": [], "loss": []}
     for seed in range(_SEEDS.value):
         for name in TRAINED:
-            job = iterate.student_job(config, data, 1, balanced[name])
+            job = jobs.student_job(config, data, 1, balanced[name])
             job = dataclasses.replace(job, seed=1000 + seed)
             student = _path(f"{name}_{seed}")
             train(job, student, strategy, name=f"student of {name}, seed {seed}")

@@ -23,7 +23,9 @@ class Augmentation:
     """
 
     crop: str = setting("inception", "inception (photos) or pad (small images).")
-    horizontal_flip: bool = setting(True, "Mirror every other image; not for digits.")
+    horizontal_flip: bool = setting(
+        True, "Mirror each image with probability 1/2; not for digits."
+    )
     num_ops: int = setting(2, "RandAugment operations an image; 0: none.")
     magnitude: float = setting(27.0, "RandAugment's M, 0 to about 30.")
     randaugment_mode: str = setting(
@@ -103,7 +105,8 @@ def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor
         augmentation: What to do.
         seed: int64 `[2]`; the same seed gives the same image.
     """
-    if augmentation == without_noise(augmentation.crop):
+    changed = (augmentation.random_crop, augmentation.horizontal_flip, augmentation.cutout)
+    if not augmentation.num_ops and not any(changed):
         return clean(encoded, size, augmentation.crop)
     num_ops = augmentation.num_ops
     uniforms = tf.random.stateless_uniform([num_ops * 4 + 5], seed)

@@ -79,6 +79,7 @@ class Contract:
 
 
 def contract_of(examples: RecordSet, kind: str) -> Contract:
+    """What the records of a set must hold, read as `kind` (one of `KINDS`)."""
     if kind != "pseudo_labeled":
         return Contract(kind, examples.num_classes, examples.label_offset)
     label_format = soft_labels.format_of_set(examples)
@@ -240,6 +241,7 @@ def _copies(example) -> int:
 
 
 def all_bad(skipped) -> InputError:
+    """The error for a set in which no record is good."""
     return InputError(
         f"{skipped[0].file}: expected at least one good record; all {len(skipped)} are "
         f"bad. The first: {skipped[0].name}: {skipped[0].problem} {skipped[0].remedy}."
@@ -264,6 +266,7 @@ def explained(find: Callable[[], BadRecord | None]):
 
 
 def as_error(bad: BadRecord) -> InputError:
+    """The error that names a bad record, where it lies and what to do."""
     return InputError(
         f"Bad record in {bad.file}, {bad.place}: {bad.problem} {bad.remedy}, or pass "
         "--skip_bad_records to go on without such records."

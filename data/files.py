@@ -15,6 +15,7 @@ _THREADS = 16  # An object store answers a request in some 50 ms, but many at on
 
 
 def is_local(path: str) -> bool:
+    """Whether it is a path of this machine, not a URL such as gs://bucket/file."""
     return "://" not in path
 
 
@@ -61,7 +62,9 @@ def _to_disk(path: str) -> None:
 
 
 def unique_name() -> str:
-    """Another one in every process: on a shared disk two of them can have one number."""
+    """12 random hex digits. Not the process id: on a disk that several machines share,
+    two processes can have the same one.
+    """
     return secrets.token_hex(6)
 
 

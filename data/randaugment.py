@@ -10,8 +10,8 @@ Two modes:
   strengths are not clipped and wrap around (at M = 27 posterize keeps one bit
   and solarize inverts from 179), and contrast blends with a grey of H·W/256
   instead of the mean.
-* `corrected` means by each operation what Pillow does, and a larger M never is
-  a weaker change: strengths are clipped, enhancements go both ways.
+* `corrected` does in each operation what Pillow does, and a larger M never changes
+  less: strengths are limited, and enhancements go both ways.
 """
 
 import dataclasses

@@ -79,6 +79,7 @@ class BadRecord:
 
     @property
     def name(self) -> str:
+        """File and place in short, for lists: `a.tfrecord:3 ('cat/1.jpg')`."""
         id_ = f" ({self.id!r})" if self.id else ""
         end = " to the end" if self.rest_of_file else ""
         return f"{os.path.basename(self.file)}:{self.position}{id_}{end}"
@@ -135,6 +136,7 @@ def shard_name(prefix: str, index: int, num_shards: int) -> str:
 
 
 def image_example(record: Record) -> dict:
+    """The features of a labeled or unlabeled record, for `write_shard`."""
     features = {IMAGE: record.image, ID: record.id.encode()}
     if record.label >= 0:
         features[TRUE_LABEL] = record.label
@@ -275,7 +277,10 @@ def _feature(value) -> tf.train.Feature:
         return tf.train.Feature(int64_list=tf.train.Int64List(value=value))
     floats = np.asarray([value] if isinstance(value, float) else value, "<f4")
     if floats.ndim != 1:
-        raise TypeError(f"Expected bytes, an int, a float or a list; received {value!r}.")
+        raise TypeError(
+            "`features`: expected values that are bytes, an int, a float, or a list or "
+            f"array `[N]` of floats; received {value!r}."
+        )
     # Both lists are one field of a length and bytes. Value by value, a thousand floats
     # would take 0.3 ms.
     packed = tf.train.BytesList(value=[floats.tobytes()]).SerializeToString()

@@ -43,6 +43,7 @@ class Cut:
 
     @property
     def pieces(self) -> int:
+        """How many an epoch has."""
         return math.ceil(self.parts / self.parts_per_piece)
 
 

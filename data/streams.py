@@ -21,7 +21,12 @@ class HostShare:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherView:
-    """Without noise, at the teacher's image size in pixels and with its crop."""
+    """How an online teacher sees an image: without noise, by its own size and crop.
+
+    Attributes:
+        image_size: Side in pixels, T.
+        crop: One of `data.augmentation.CROPS`.
+    """
 
     image_size: int
     crop: str
@@ -55,5 +60,5 @@ def check_not_empty(examples: RecordSet, name: str) -> None:
     if examples.num_examples < 1:
         raise InputError(
             f"`{name}`: expected at least one example in {examples.files[:1]}; received "
-            "none. An endless stream of nothing would hang."
+            "none. Name a set with examples: training would wait for ever for this one."
         )

@@ -8,10 +8,10 @@ BATCHES_AHEAD = 2  # That wait for the device: of large images two are much.
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset; where it says `AUTOTUNE`, all threads of its machine from the start.
 
-    tf.data's tuner looks again after 10 ms, 20 ms, 40 ms, … up to a minute. When an
-    iterator is given up, it can miss being told to stop, and all wait for its next
-    look: as long as the iterator was in use before, in half of the cases (TensorFlow
-    2.20). Each shard, evaluation and training would end so.
+    tf.data's tuner is a thread that sleeps between two looks: 10 ms, 20 ms, 40 ms, … up
+    to a minute. When an iterator is deleted, the tuner may not notice before its next
+    look, and the program waits for it (TensorFlow 2.20, in half of the cases): as long
+    as the iterator was in use. Every shard, evaluation and training would end with that.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

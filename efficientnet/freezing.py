@@ -43,5 +43,8 @@ def num_blocks(model: keras.Model) -> int:
     """
     count = sum(layer.name.startswith("block_") for layer in model.layers)
     if not count:
-        raise ValueError("expected an EfficientNet, which has a stem and blocks.")
+        raise ValueError(
+            "expected an EfficientNet, which has a stem, blocks and a head; received "
+            f"{model.name!r}, which has no blocks."
+        )
     return count

@@ -68,7 +68,15 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A run of MBConv blocks. Channel counts and repeats are those of B0."""
+    """A run of MBConv blocks of one kind, before scaling: the numbers are B0's.
+
+    Attributes:
+        repeats: Number of blocks.
+        kernel: Side of the depthwise kernel, in pixels.
+        stride: Of the first block; the others have 1.
+        expand: Inner channels over input channels; 1: no expansion.
+        channels: Output channels of every block.
+    """
 
     repeats: int
     kernel: int

@@ -1,4 +1,5 @@
 """Noisy Student Training (Xie et al., arXiv 1911.04252).
 
-`iterate.py` tells the method; every stage it names is a module of that name.
+`iterate.py` tells the method. Its stages are `preparation`, `training`, `labeling`,
+`balancing`, `evaluation` and `export`; each is a package here.
 """

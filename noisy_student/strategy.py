@@ -17,6 +17,9 @@ def create_strategy(name: str = "auto", tpu: str = "local") -> tf.distribute.Str
             a TPU idle; `cpu` one device; `mirrored` all GPUs (or all virtual CPUs);
             `multi_worker` the machines in TF_CONFIG; `tpu` the TPU named by `tpu`.
         tpu: `local` on a TPU VM, or the name of a TPU.
+
+    Raises:
+        InputError: There is no such strategy, or the TPU cannot be reached.
     """
     if name not in STRATEGIES:
         raise InputError(
@@ -80,6 +83,7 @@ def check_one_process(name: str, strategy) -> None:
 
 
 def several_workers(strategy) -> bool:
+    """Whether several processes train together, each on its own machine or devices."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 

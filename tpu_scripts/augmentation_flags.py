@@ -9,6 +9,7 @@ flags.disclaim_key_flags()
 
 
 def define() -> None:
+    """Defines --augmentation and a flag for each field of `Augmentation`."""
     flags.DEFINE_enum(
         "augmentation",
         None,

@@ -12,18 +12,11 @@ from absl import flags
 from noisy_student import config
 from noisy_student.balancing import beam_runner
 from noisy_student.balancing.balancing import BalancingOptions, balance
-from noisy_student.preparation.preparation import prepare_set
 from noisy_student.stages.manifest import read_manifest
-from tpu_scripts import setting_flags
+from tpu_scripts import record_flags, setting_flags
 
 _UNLABELED = flags.DEFINE_string(
     "unlabeled_data", None, "The data set that was labeled.", required=True
-)
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from true labels, where TFRecord files hold them."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Directory that label wrote.", required=True
@@ -45,20 +38,17 @@ _DUPLICATES = flags.DEFINE_string(
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of ties, extra copies and lots.")
 setting_flags.define(config.SelectionConfig)
+record_flags.define()
 
 
 def main():
     selection = setting_flags.override(config.SelectionConfig())
     config.check_selection(selection)
     class_names = read_manifest(_PREDICTIONS.value)["identity"]["class_names"]
-    unlabeled = prepare_set(
-        _UNLABELED.value,
-        # Where label put it, if it was not TFRecord files already.
-        os.path.join(_PREDICTIONS.value, "data"),
-        class_names=class_names,
-        label_offset=_LABEL_OFFSET.value,
-        skip_bad_records=_SKIP_BAD_RECORDS.value,
-        labeled=False,
+    # Where label put it, if it was not TFRecord files already.
+    directory = os.path.join(_PREDICTIONS.value, "data")
+    unlabeled = record_flags.prepare(
+        "unlabeled_data", _UNLABELED.value, directory, class_names, labeled=False
     )
     runner = beam_runner.BeamRunner(_RUNNER.value, tuple(_BEAM_OPTIONS.value))
     balance(

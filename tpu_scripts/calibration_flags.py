@@ -11,6 +11,7 @@ flags.disclaim_key_flags()
 
 
 def define() -> None:
+    """Defines --calibrate and --validation_data."""
     flags.DEFINE_bool(
         "calibrate",
         False,
@@ -43,4 +44,4 @@ def holdout(output_dir: str, class_names):
         )
     # Not where the unlabeled images go: each directory has its list of bad files.
     directory = os.path.join(output_dir, "validation")
-    return record_flags.prepare(dataset, directory, class_names)
+    return record_flags.prepare("validation_data", dataset, directory, class_names)

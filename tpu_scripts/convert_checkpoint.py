@@ -86,7 +86,10 @@ def _class_names(path: str) -> list[str] | None:
             text = file.read()
         return json.loads(text) if path.endswith(".json") else text.splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"`class_names`: expected a readable file; {error}") from error
+        raise InputError(
+            "`class_names`: expected a text file with a name a line, or a JSON list; "
+            f"received {path!r}, which cannot be read ({error})."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -13,20 +13,14 @@ from data import files
 from noisy_student.evaluation.evaluation import BATCH_SIZE, accuracy_on
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
-from noisy_student.preparation.preparation import prepare_set
-from tpu_scripts import setting_flags, strategy_flags
+from tpu_scripts import record_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)
 _DATA = flags.DEFINE_string("data", "digits:test", "Labeled data set.")
-_LABEL_OFFSET = flags.DEFINE_integer(
-    "label_offset", 0, "Subtracted from labels in TFRecord files (1 for ImageNet's)."
-)
-_SKIP_BAD_RECORDS = flags.DEFINE_bool(
-    "skip_bad_records", False, "Leave bad records of TFRecord files out, counted."
-)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", BATCH_SIZE, "Images a step, over all replicas.", lower_bound=1
 )
+record_flags.define()
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result; empty: none.")
 strategy_flags.define()
 
@@ -36,12 +30,8 @@ def main():
     model, info = model_files.load_model(_MODEL.value)
     predictor = Predictor(model, strategy, _BATCH_SIZE.value)
     with tempfile.TemporaryDirectory() as directory:
-        records = prepare_set(
-            _DATA.value,
-            os.path.join(directory, "data"),
-            class_names=info.class_names,
-            label_offset=_LABEL_OFFSET.value,
-            skip_bad_records=_SKIP_BAD_RECORDS.value,
+        records = record_flags.prepare(
+            "data", _DATA.value, os.path.join(directory, "data"), info.class_names
         )
         result = accuracy_on(predictor, records, info, _DATA.value)
     print(f"top-1 {result['top_1']:.4f}  top-5 {result['top_5']:.4f}")

@@ -39,7 +39,13 @@ strategy_flags.define()
 
 
 def main():
-    strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
+    # Before any other use of TensorFlow.
+    strategy = strategy_flags.create_strategy(
+        model=_MODEL.value,
+        labeled_data=_LABELED.value,
+        test_data=_TEST.value,
+        output_dir=_OUTPUT_DIR.value,
+    )
     check_one_process("fixres", strategy)
     network, training = map(setting_flags.override, fixres.default_settings(_MODEL.value))
     if not flags.FLAGS.image_size:
@@ -50,10 +56,10 @@ def main():
     config.check_model(network)
     config.check_training(training)
     options = setting_flags.override(LoopOptions())
-    test = {"test": _prepared(_TEST.value, "test_data")} if _TEST.value else {}
+    test = {"test": _prepared("test_data", _TEST.value, "test_data")} if _TEST.value else {}
     job = fixres.fixres_job(
         _MODEL.value,
-        _prepared(_LABELED.value, "data"),
+        _prepared("labeled_data", _LABELED.value, "data"),
         network,
         training,
         config.seed_of(_SEED.value, 0),
@@ -73,9 +79,10 @@ def main():
         print(f"top-1 {metrics['top_1']:.4f}  top-5 {metrics['top_5']:.4f}")
 
 
-def _prepared(dataset: str, name: str):
+def _prepared(argument: str, dataset: str, name: str):
     directory = os.path.join(_OUTPUT_DIR.value, name)
-    return record_flags.prepare(dataset, directory, load_info(_MODEL.value).class_names)
+    names = load_info(_MODEL.value).class_names
+    return record_flags.prepare(argument, dataset, directory, names)
 
 
 if __name__ == "__main__":

@@ -61,4 +61,5 @@ def importing() -> bool:
 
 
 def class_names() -> tuple[str, ...]:
+    """The names in the file of --class_names."""
     return read_class_names(flags.FLAGS.class_names)

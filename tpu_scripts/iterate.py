@@ -11,7 +11,8 @@ import os
 from absl import flags
 
 from noisy_student import config, recipes
-from noisy_student.iterate import check_run, iterate
+from noisy_student.iterate import iterate
+from noisy_student.iteration.checks import check_run
 from noisy_student.planning import run_plan
 from noisy_student.planning.tables import format_table
 from noisy_student.report import report

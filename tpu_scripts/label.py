@@ -49,7 +49,8 @@ teacher_noise_flags.define()
 
 def main():
     options = setting_flags.override(labeling.LabelingOptions())
-    record_flags.check_prepared(_UNLABELED.value, options.num_workers)
+    if options.num_workers > 1:
+        record_flags.check_written("unlabeled_data", f"--num_workers={options.num_workers}")
     if import_flags.importing():
         names, label_format = import_flags.class_names(), options.label_format
         source, unlabeled = flags.FLAGS.import_predictions, _unlabeled(names)
@@ -73,7 +74,9 @@ def _label(options) -> None:
 
 def _unlabeled(class_names):
     directory = os.path.join(_OUTPUT_DIR.value, "data")
-    return record_flags.prepare(_UNLABELED.value, directory, class_names, labeled=False)
+    return record_flags.prepare(
+        "unlabeled_data", _UNLABELED.value, directory, class_names, labeled=False
+    )
 
 
 if __name__ == "__main__":

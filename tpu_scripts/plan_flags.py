@@ -40,7 +40,8 @@ def dry_run() -> bool:
     given = [n for n in ("measure", "images_per_second") if flags.FLAGS[n].value]
     if given and not flags.FLAGS.dry_run:
         raise InputError(
-            f"`{given[0]}`: expected together with --dry_run; received without."
+            f"`{given[0]}`: expected only together with --dry_run; received it without. "
+            "Add --dry_run, or leave it out."
         )
     if len(given) == 2:
         raise InputError(

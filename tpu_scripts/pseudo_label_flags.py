@@ -50,11 +50,17 @@ def check(role: str) -> None:
         )
 
 
+def paths() -> dict[str, str]:
+    """What they name, by flag."""
+    names = ("pseudo_labeled_data", "unlabeled_data", "online_teacher")
+    return {name: flags.FLAGS[name].value for name in names}
+
+
 def pseudo_labeled(output_dir: str):
     """Stored labels, or images for an online teacher, or None."""
     if flags.FLAGS.pseudo_labeled_data:
         return load_balanced(flags.FLAGS.pseudo_labeled_data, flags.FLAGS.skip_bad_records)
     if not flags.FLAGS.online_teacher:
         return None
-    directory = os.path.join(output_dir, "data")
-    return record_flags.prepare(flags.FLAGS.unlabeled_data, directory, labeled=False)
+    name, directory = "unlabeled_data", os.path.join(output_dir, "unlabeled_data")
+    return record_flags.prepare(name, flags.FLAGS[name].value, directory, labeled=False)

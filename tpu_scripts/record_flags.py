@@ -19,8 +19,8 @@ def define() -> None:
     )
 
 
-def prepare(dataset: str, directory: str, class_names=None, labeled=True):
-    """`prepare_set` of a data set, with what the flags say."""
+def prepare(argument: str, dataset: str, directory: str, class_names=None, labeled=True):
+    """`prepare_set` of the data set that `argument` names, with what the flags say."""
     return prepare_set(
         dataset,
         directory,
@@ -29,17 +29,23 @@ def prepare(dataset: str, directory: str, class_names=None, labeled=True):
         labeled=labeled,
         skip_bad_records=flags.FLAGS.skip_bad_records,
         write=_writes_shards(),
+        argument=argument,
     )
 
 
-def check_prepared(dataset: str, num_workers: int) -> None:
-    """Refuses a set that several workers would each write as TFRecord files."""
-    if num_workers > 1 and not dataset.startswith("tfrecord:"):
+def check_written(argument: str, reason: str) -> None:
+    """Refuses a set that several workers would each write as TFRecord files.
+
+    Args:
+        argument: The flag that names it; one without a value passes.
+        reason: Why there are several workers, such as `--num_workers=3`.
+    """
+    dataset = flags.FLAGS[argument].value
+    if dataset and not dataset.startswith("tfrecord:"):
         raise InputError(
-            "`unlabeled_data`: expected TFRecord files, tfrecord:GLOB, with --num_workers="
-            f"{num_workers}; received {dataset!r}, which every worker would write anew as "
-            "TFRecord files. Run tpu_scripts.prepare_data first, and pass the unlabeled/ "
-            "that it writes."
+            f"`{argument}`: expected TFRecord files, tfrecord:GLOB, with {reason}; "
+            f"received {dataset!r}, which every worker would write anew as TFRecord files. "
+            "Run tpu_scripts.prepare_data first, and pass what it writes."
         )
 
 

@@ -6,7 +6,7 @@ from absl import app, flags, logging
 
 from data.errors import InputError
 
-# The flags defined here belong to the script that asks for them: --helpshort.
+# So that --helpshort of a script lists the flags that it gets from here as its own.
 flags.disclaim_key_flags()
 
 _DEFINE = {

@@ -10,6 +10,7 @@ flags.disclaim_key_flags()
 
 
 def define() -> None:
+    """Defines --init_from, --new_head, --seed and --generation."""
     flags.DEFINE_string(
         "init_from",
         "",
@@ -23,7 +24,10 @@ def define() -> None:
     )
     flags.DEFINE_integer("seed", None, "In place of the recipe's.")
     flags.DEFINE_integer(
-        "generation", None, "Added to the recipe's seed; 0 for the teacher, else 1."
+        "generation",
+        None,
+        "Which generation this is, from 0: the training's seed is 1000 · seed + "
+        "generation. By default 0 for a teacher, 1 for others.",
     )
 
 

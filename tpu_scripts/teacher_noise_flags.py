@@ -31,8 +31,9 @@ def noise(model: str, info) -> TeacherNoise | None:
             given.append("seed")
         if given:
             raise InputError(
-                f"`{given[0]}`: expected together with --noised_teacher alone; a teacher "
-                "labels without noise."
+                f"`{given[0]}`: expected only together with --noised_teacher; received it "
+                "without. A teacher labels without noise: leave it out, or add "
+                "--noised_teacher."
             )
         return None
     record = training_record(model, info.weights_sha256)

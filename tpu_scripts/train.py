@@ -10,9 +10,8 @@ import os
 
 from absl import flags
 
-from data.errors import InputError
 from noisy_student import config, recipes
-from noisy_student.strategy import is_chief
+from noisy_student.strategy import several_workers
 from noisy_student.training.job import TrainingJob
 from noisy_student.training.training import train
 from noisy_student.training.training_loop import LoopOptions
@@ -55,15 +54,16 @@ strategy_flags.define(several_workers=True)
 def main():
     # Before any other use of TensorFlow.
     strategy = strategy_flags.create_strategy(
-        labeled_data=_LABELED.value, output_dir=_OUTPUT_DIR.value
+        labeled_data=_LABELED.value,
+        validation_data=_VALIDATION.value,
+        output_dir=_OUTPUT_DIR.value,
+        **pseudo_label_flags.paths(),
     )
     recipe = recipes.load(_RECIPE.value)
     kind = "teacher" if _ROLE.value == "teacher" else "student"
-    if not is_chief(strategy) and not _LABELED.value.startswith("tfrecord:"):
-        raise InputError(
-            "`labeled_data`: expected tfrecord:GLOB with --strategy=multi_worker; received "
-            f"{_LABELED.value!r}. Run tpu_scripts.prepare_data once before."
-        )
+    if several_workers(strategy):
+        for name in ("labeled_data", "unlabeled_data"):
+            record_flags.check_written(name, "--strategy=multi_worker")
     pseudo_label_flags.check(_ROLE.value)
     model = setting_flags.override(getattr(recipe, kind))
     training = setting_flags.override(getattr(recipe, f"{kind}_training"))
@@ -71,7 +71,9 @@ def main():
     config.check_training(training)
     options, output_dir = setting_flags.override(LoopOptions()), _OUTPUT_DIR.value
     job = TrainingJob(
-        labeled=record_flags.prepare(_LABELED.value, os.path.join(output_dir, "data")),
+        labeled=record_flags.prepare(
+            "labeled_data", _LABELED.value, os.path.join(output_dir, "data")
+        ),
         pseudo_labeled=pseudo_label_flags.pseudo_labeled(output_dir),
         model=model,
         training=training,
@@ -84,9 +86,9 @@ def main():
         return plan_flags.show_training(_ROLE.value, job, strategy, options)
     validation = None
     if _VALIDATION.value:
-        directory = os.path.join(output_dir, "validation_data")
-        names = job.labeled.class_names
-        validation = record_flags.prepare(_VALIDATION.value, directory, names)
+        name, names = "validation_data", job.labeled.class_names
+        directory = os.path.join(output_dir, name)
+        validation = record_flags.prepare(name, _VALIDATION.value, directory, names)
     info = train(job, output_dir, strategy, options, _ROLE.value, validation)
     print(f"Model: {output_dir} ({info.parameters:,} parameters)")
 

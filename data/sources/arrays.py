@@ -85,12 +85,16 @@ def _read_idx(directory: str, stem: str, rank: int) -> np.ndarray:
     try:
         content = gzip.decompress(content) if path.endswith(".gz") else content
     except (OSError, EOFError) as error:
-        raise InputError(f"{path}: damaged gzip file ({error}).") from error
+        raise InputError(
+            f"{path}: expected a whole gzip file; received a damaged gzip file ({error}). "
+            "Download it again."
+        ) from error
     header = 4 + 4 * rank
     if len(content) < header or content[:4] != bytes([0, 0, 8, rank]):
         raise InputError(
             f"{path}: expected an IDX file of unsigned bytes with {rank} dimensions; "
-            f"its first bytes are {content[:4].hex()}."
+            f"received a file whose first bytes are {content[:4].hex()!r}. Take the "
+            "original file."
         )
     shape = np.frombuffer(content[4:header], ">u4").astype(int)
     values = np.frombuffer(content[header:], np.uint8)

@@ -27,7 +27,10 @@ class TfdsSource(Source):
             self._builder = tfds.builder(name)
         except tfds.core.registered.DatasetNotFoundError as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"tfds:{name}: no such data set ({reason}).") from error
+            raise InputError(
+                f"tfds:{name}: expected a data set of TensorFlow Datasets; received a name "
+                f"that it does not know ({reason}). See tensorflow.org/datasets/catalog."
+            ) from error
         features = self._builder.info.features
         if "image" not in features:
             raise InputError(

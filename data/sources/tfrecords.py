@@ -46,8 +46,9 @@ class TFRecordSource(Source):
         absent = records.missing_shards(self.files)
         if absent:
             raise InputError(
-                f"tfrecord:{pattern}: {len(absent)} shards of the numbering are missing, "
-                f"the first is {absent[0]}."
+                f"tfrecord:{pattern}: expected every shard that the names number "
+                f"(…-of-00128); received all but {len(absent)}, the first missing one is "
+                f"{absent[0]}. Copy them here, or write the set again."
             )
         self._pattern, self._label_offset = pattern, label_offset
         self._truth_known = True
@@ -93,9 +94,10 @@ class TFRecordSource(Source):
         below = np.flatnonzero(known & (stored < self._label_offset))
         if len(below):
             raise InputError(
-                f"tfrecord:{self._pattern}: `label_offset` {self._label_offset} makes "
-                f"labels negative; the smallest stored label is {stored[known].min()}, the "
-                f"first too small one is of {self.name_of(below[0])}."
+                f"`label_offset`: expected at most {stored[known].min()}, the smallest "
+                f"label in tfrecord:{self._pattern}; received {self._label_offset}. The "
+                f"first smaller label is of {self.name_of(below[0])}. Lower --label_offset "
+                "(0 for labels that start at 0)."
             )
         return np.where(known, stored - self._label_offset, -1)
 

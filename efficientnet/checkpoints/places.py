@@ -105,14 +105,15 @@ def assign(
     for name, variable in wanted.items():
         if tuple(shapes[name]) != tuple(variable.shape):
             raise ValueError(
-                f"{source} is of another variant: {name} has shape {tuple(shapes[name])}, "
-                f"the model expects {tuple(variable.shape)}."
+                f"{source}: expected {name} of shape {tuple(variable.shape)}; received "
+                f"{tuple(shapes[name])}. The file is of another variant: pass its own."
             )
     unknown = sorted(set(shapes) - set(wanted))
     if unknown:
         raise ValueError(
-            f"{source} is of another variant: it holds {len(unknown)} weights that the "
-            f"model does not have, such as {unknown[0]}."
+            f"{source}: expected only the model's {len(wanted)} weights; received "
+            f"{len(unknown)} others too, such as {unknown[0]}. The file is of another "
+            "variant: pass its own."
         )
     for name, variable in wanted.items():
         variable.assign(read(name))

@@ -47,8 +47,9 @@ class BeamRunner:
             owner = option.lstrip("-").partition("_")[0]
             if owner in ("direct", "dask", "flink", "spark") and owner != self.name:
                 raise InputError(
-                    f"`beam_options`: {option!r} is for --runner={owner}; received it with "
-                    f"--runner={self.name}."
+                    f"`beam_options`: expected {option!r} with --runner={owner} alone; "
+                    f"received it with --runner={self.name}. Leave it out, or choose that "
+                    "runner."
                 )
             if option == "--no_wait_until_finish":
                 raise InputError(
@@ -61,7 +62,7 @@ class BeamRunner:
         """A `beam.Pipeline` that runs at the end of the `with` block.
 
         Raises:
-            InputError: As a worker raised it; what Beam makes of it is its cause.
+            InputError: The one that a worker raised; Beam's own exception is its cause.
         """
         pipeline = beam.Pipeline(runner=self._runner(), options=self._options())
         try:

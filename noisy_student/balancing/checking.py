@@ -59,7 +59,8 @@ def check_predictions(
     ]
     tf.io.gfile.rmtree(output)
     raise InputError(
-        f"Predictions: {len(found):,} problems.\n  "
+        f"`predictions`: expected shards as labeling put them on record; received "
+        f"{len(found):,} problems, the first of which are:\n  "
         + "\n  ".join(found[:_NAMED])
         + "\nDelete what is named, with its index or shard, and run label again."
     )

@@ -14,7 +14,12 @@ from noisy_student.balancing.selection import ALL_HASHES, HASH_BITS, Rule, Selec
 
 @dataclasses.dataclass(frozen=True)
 class RankSearch:
-    """How far the search by confidence is; `eligible` int64 `[C]`."""
+    """How far the search for the K-th highest confidence of each class is.
+
+    Attributes:
+        eligible: int64 `[C]`, images that pass the filter; 0 before the first level.
+        search: For ranks (`Rule.ranks`), 0 being a confidence of 1.
+    """
 
     eligible: np.ndarray
     search: Search
@@ -62,6 +67,11 @@ class Ties:
 
 
 def ties_of(found: RankSearch, rule: Rule) -> Ties:
+    """The search that follows a finished search by confidence.
+
+    Classes with K images or more look for the last hash among those of the K-th
+    confidence; classes with fewer, for the last hash that occurs once more.
+    """
     ranks, by_rank = found.search, found.search.wanted > 0
     all_ties = ranks.wanted == ranks.within
     examples = np.minimum(rule.images_per_class, rule.most_examples(found.eligible))
@@ -71,6 +81,13 @@ def ties_of(found: RankSearch, rule: Rule) -> Ties:
 
 
 def finished(ties: Ties, rule: Rule, candidates) -> Selection:
+    """What is kept, once both searches have come to their end.
+
+    Args:
+        ties: The search for the last hash.
+        rule: What decides.
+        candidates: int `[N]` classes and int64 `[N]` hashes left to choose from.
+    """
     last_hash = ties.search.finished(*candidates)
     examples = np.minimum(rule.images_per_class, rule.most_examples(ties.eligible))
     all_copies = examples // np.maximum(ties.eligible, 1)

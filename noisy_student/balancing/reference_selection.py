@@ -22,7 +22,7 @@ def bins_of(labels: np.ndarray, confidences: np.ndarray) -> np.ndarray:
 
 
 def reference_selection(counts: np.ndarray, rule: Rule) -> Selection:
-    """Thresholds and expected copies of the published code (reference.md, 4.2).
+    """Thresholds and expected copies of the published code (`filter_unlabel.py`).
 
     Bins of 0.01 from the top down until there are K images, or down to the smallest
     confidence. Of the n images from there on each occurs K / n times: the whole part

@@ -58,6 +58,7 @@ class Rule:
 
     @property
     def thresholded(self) -> bool:
+        """Whether confidences are compared with the thresholds at all."""
         selection = self.selection
         return selection.filter == "threshold" and selection.selection != "unchanged"
 
@@ -71,6 +72,7 @@ class Rule:
         return images * (self.selection.max_copies or np.int64(2**31))
 
     def hashes(self, index: Index, rows=slice(None)) -> np.ndarray:
+        """int64 `[M]`: what decides between equal confidences, copies and lots."""
         return mixed(index.id_hashes[rows], self.seed)
 
     def ranks(self, confidences: np.ndarray) -> np.ndarray:

@@ -11,11 +11,21 @@ DEDUP_BY = ("bytes", "perceptual")
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
+    """Which images are used, and how they are split. Sets are data set strings.
+
+    Either `unlabeled_data` or `labels_per_class` says what is unlabeled; see
+    `check_data`.
+    """
+
     labeled_data: str = setting("digits", "Labeled data set, such as folder:DIR.")
     unlabeled_data: str = setting(
         "", "Unlabeled data set; empty with --labels_per_class: the rest."
     )
-    validation_data: str = setting("", "Labeled images for tuning and for stopping.")
+    validation_data: str = setting(
+        "",
+        "Labeled images to measure each model on, beside the test images; needed by "
+        "--evaluation_interval, --calibrate and --stop_when_no_gain.",
+    )
     test_data: str = setting(
         "", "Labeled images for the result; empty: hold some labeled ones out."
     )
@@ -40,6 +50,11 @@ class DataConfig:
 
 
 def check_data(data: DataConfig) -> None:
+    """Refuses sets and splits that cannot work.
+
+    Raises:
+        InputError: Names the setting, what was expected and what came.
+    """
     check_range("num_shards", data.num_shards, 0, 99_999)
     if data.labels_per_class < 0:
         raise InputError(

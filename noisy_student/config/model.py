@@ -14,6 +14,8 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
+    """One network: a scaled EfficientNet, or a Keras model of the user's."""
+
     variant: str = setting(
         "efficientnet-b0",
         "Architecture: efficientnet-b0 to -b8, -l0 to -l2, -lite0 to -lite4.",
@@ -44,7 +46,7 @@ class ModelConfig:
         "none up to 8 replicas, above groups of max(8, replicas / 8).",
     )
     precision: str = setting(
-        "float32", "float32, or mixed_bfloat16: half the memory on TPUs and newer GPUs."
+        "float32", "float32, or mixed_bfloat16: 16-bit arithmetic, for TPUs and newer GPUs."
     )
     remat: bool = setting(
         False, "Recompute activations in the backward pass: less memory, more work."
@@ -52,10 +54,12 @@ class ModelConfig:
 
     @property
     def architecture(self) -> str:
+        """The variant's name, or `module:function` of an own model."""
         return self.model_fn or self.variant
 
     @property
     def resolution(self) -> int:
+        """Side of the images in pixels: `image_size`, or the variant's."""
         return self.image_size or efficientnet.get_variant(self.variant).resolution
 
     def build(self, num_classes: int, seed: int | None = None):
@@ -93,6 +97,15 @@ class ModelConfig:
 
 
 def check_model(model: ModelConfig, prefix: str = "") -> None:
+    """Refuses a network that cannot be built; builds an own model to see.
+
+    Args:
+        model: The settings.
+        prefix: Of their names in messages, such as `teacher_`.
+
+    Raises:
+        InputError: Names the setting, what was expected and what came.
+    """
     if not model.model_fn:
         try:
             efficientnet.get_variant(model.variant)

@@ -11,6 +11,8 @@ SELECTIONS = ("top_k", "uniform", "reference", "unchanged")
 
 @dataclasses.dataclass(frozen=True)
 class SelectionConfig:
+    """Which pseudo-labels are kept, and how often (paper §2; appendix, studies 2, 3)."""
+
     min_confidence: float = setting(
         0.3, "Smallest confidence of a pseudo-label that is kept, 0 to 1."
     )
@@ -45,6 +47,11 @@ class SelectionConfig:
 
 
 def check_selection(selection: SelectionConfig) -> None:
+    """Refuses settings outside their ranges, and those that would have no effect.
+
+    Raises:
+        InputError: Names the setting, what was expected and what came.
+    """
     check_range("min_confidence", selection.min_confidence, 0, 1)
     check_range("max_copies", selection.max_copies, 0, 2**31)
     check_range("pool_fraction", selection.pool_fraction, 1e-9, 1)

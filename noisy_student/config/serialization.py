@@ -20,6 +20,7 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
 
 
 def to_dict(config) -> dict:
+    """JSON values of a dataclass of settings, nested ones included."""
     return dataclasses.asdict(config)
 
 
@@ -32,8 +33,9 @@ def from_dict(cls, values: dict):
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise InputError(
-            f"Unknown setting {unknown[0]!r} of {cls.__name__}.{hint} "
-            "It may have been written by another version."
+            f"`{cls.__name__}`: expected settings among {', '.join(sorted(known))}; "
+            f"received {unknown[0]!r}.{hint} The file may come from another version of "
+            "this project."
         )
     return cls(
         **{

@@ -14,6 +14,11 @@ LOSS_WEIGHTINGS = ("reference", "concatenated")
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(duration.WithDurations):
+    """Batches, length, learning rate and loss of one training.
+
+    Durations are text such as `350 epochs`, see `noisy_student.duration`.
+    """
+
     durations = ("duration", "warmup", "decay_interval")
 
     batch_size: int = setting(2048, "Labeled images a step, over all replicas.")
@@ -35,7 +40,9 @@ class TrainingConfig(duration.WithDurations):
         "Between two multiplications of the rate by 0.97; epochs, steps or images.",
     )
     final_base_learning_rate: float = setting(
-        0.0, "Base learning rate to end at; sets the decay interval. 0: as that says."
+        0.0,
+        "Base learning rate to end at, from which the decay interval follows; 0: "
+        "decay_interval decides.",
     )
     schedule: str = setting(
         "exponential", "exponential (as published) or cosine: without decay interval."
@@ -80,7 +87,9 @@ class TrainingConfig(duration.WithDurations):
         0.0, "Largest norm of all gradients together; 0: not clipped, as published."
     )
     frozen_blocks: int = setting(
-        -1, "Freeze the stem and this many blocks of a network that starts from a model."
+        -1,
+        "Freeze the stem and this many blocks of a network that starts from a model; -1: "
+        "none (fixres: half of the blocks).",
     )
 
     @property
@@ -99,11 +108,21 @@ class TrainingConfig(duration.WithDurations):
         return length.steps(num_labeled, self.labeled_per_step)
 
     def total_steps(self, num_labeled: int) -> int:
+        """Steps of the whole training, `train_ratio` included; 1 at least."""
         steps = self.steps_of("duration", num_labeled) * self.train_ratio
         return max(1, round(steps))
 
 
 def check_training(training: TrainingConfig, prefix: str = "") -> None:
+    """Refuses settings outside their ranges; what needs the data is checked later.
+
+    Args:
+        training: The settings.
+        prefix: Of their names in messages, such as `teacher_`.
+
+    Raises:
+        InputError: Names the setting, what was expected and what came.
+    """
     for name in training.durations:
         length = duration.parse(getattr(training, name), prefix + name)
         if name != "warmup":

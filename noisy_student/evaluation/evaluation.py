@@ -56,7 +56,22 @@ def evaluate(
 
 
 def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
-    """Sums over all images first, divides once at the end."""
+    """Accuracy of a network on the images of a set, each counted once.
+
+    Args:
+        predictor: An `inference.Predictor` of the network.
+        examples: Records with true labels.
+        info: The network's image size, crop and classes.
+        name: For the progress line.
+
+    Returns:
+        `images`, `top_1`, `top_5` (0 to 1; of equal probabilities the label's comes
+        first), `cross_entropy` (mean, in nats), `per_class_accuracy` (None for a
+        class without images) and `skipped_records`.
+
+    Raises:
+        InputError: A record is bad.
+    """
     batches = evaluation_input.evaluation_batches(
         examples.files,
         info.image_size,

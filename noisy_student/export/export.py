@@ -35,6 +35,7 @@ class ImageClassifier(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def from_bytes(self, image_bytes):
+        """The signature `serving_default`."""
         return self._classify(
             image_bytes,
             lambda encoded: augmentation.clean(

@@ -3,7 +3,7 @@
 The teacher has its EMA weights and no noise, and sees the clean evaluation
 crop at its own resolution; with noise only to show what that costs (table 6).
 Output per unlabeled shard: a shard of predictions of the same name, and beside it
-a Parquet index (id, label, confidence).
+a Parquet index (id, its hash, label, confidence).
 
 Reading and decoding, the network, and writing go on at the same time, through all
 shards. Any number of workers can each do a share of the shards.
@@ -37,8 +37,13 @@ class TeacherNoise:
 
     The paper's method has none; it is the last row of its noise ablation (table 6).
     Dropout and stochastic depth have the teacher's rates, batch norm its moving
-    statistics. Every teacher draws another noise of the same seed; a shard that is
-    labeled again, with the same batch size and number of replicas, draws the same.
+    statistics. The noise is drawn from the seed and the teacher's digest: other teachers
+    get other noise, and a shard that is labeled again, with the same batch size and
+    number of replicas, gets the same.
+
+    Attributes:
+        augmentation: Noise on the images.
+        seed: An integer; with the teacher's digest it decides every draw.
     """
 
     augmentation: Augmentation

@@ -42,6 +42,7 @@ def index_path(shard_path: str) -> str:
 
 
 def write_index(shard_path: str, index: Index) -> None:
+    """Writes a shard's index beside it, atomically; hashes are made of the ids."""
     table = pa.table(
         {
             "id": pa.array(index.ids, pa.binary()),

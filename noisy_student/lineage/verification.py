@@ -108,6 +108,7 @@ def of_digests(found: Ancestor, wanted: dict[str, str]) -> list[Mismatch]:
 
 
 def of_same_images(labeling: dict, balancing: dict) -> list[Mismatch]:
+    """The images that were labeled are those that were balanced."""
     path = os.path.join(balancing["directory"], MANIFEST)
     key = "unlabeled_data"
     labeled, balanced = (each["identity"].get(key) for each in (labeling, balancing))

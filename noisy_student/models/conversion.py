@@ -51,6 +51,9 @@ def read_checkpoint(
         raise InputError(f"`from`: expected {', '.join(SOURCES)}; received {source!r}.")
     try:
         efficientnet.get_variant(variant)  # Before anything is read.
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    try:
         if source == "model":
             return _own_model(path)
         if source == "keras":

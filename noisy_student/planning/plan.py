@@ -45,7 +45,7 @@ class PlannedTraining:
         job: What is trained on what.
         replicas: Which share every batch.
         times: How often it comes in the run, with other pseudo-labels.
-        labeler: Multiply-adds of an online teacher for an image; 0: none.
+        teacher_multiply_adds: Of an online teacher for an image; 0: none.
     """
 
     name: str
@@ -110,6 +110,14 @@ class PlannedLabeling:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
+    """What a run will do: its sets of images, and the work on them.
+
+    Attributes:
+        sets: Read, or written first.
+        trainings: Teacher, student, control; a speed that is given is the first one's.
+        labelings: Of the unlabeled images, by each teacher.
+    """
+
     sets: list[PlannedSet]
     trainings: list[PlannedTraining]
     labelings: list[PlannedLabeling]

@@ -102,8 +102,8 @@ def _memory() -> str:
 def _hours(plan: Plan, speeds) -> str:
     if not speeds:
         return (
-            "Hours: not known. Give --images_per_second, those that "
-            f"{plan.trainings[0].name} is trained on, or --measure."
+            "Hours: not known. Pass --images_per_second, how many images a second the "
+            f"training called {plan.trainings[0].name!r} does, or --measure."
         )
     times = [
         part.times * plan.hours(part, speeds) for part in (*plan.trainings, *plan.labelings)

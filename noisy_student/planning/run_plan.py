@@ -8,8 +8,8 @@ import numpy as np
 
 from data import records, soft_labels
 from data.records import RecordSet
-from noisy_student import iterate
 from noisy_student.config import Config
+from noisy_student.iteration import checks, jobs
 from noisy_student.planning.measurement import images_per_second
 from noisy_student.planning.plan import (
     Plan,
@@ -34,9 +34,9 @@ def plan_run(config: Config, strategy) -> Plan:
     """
     parts = splits.split(config.data, config.seed)
     data = preparation.unwritten(parts)
-    iterate.check_with_data(config, data)
+    checks.check_with_data(config, data)
     replicas = strategy.num_replicas_in_sync
-    teacher = PlannedTraining("teacher", iterate.teacher_job(config, data), replicas)
+    teacher = PlannedTraining("teacher", jobs.teacher_job(config, data), replicas)
     examples = len(parts["unlabeled"].indices)
     selection = config.selection
     if not config.online_teacher:
@@ -45,12 +45,12 @@ def plan_run(config: Config, strategy) -> Plan:
         else:
             examples = int(examples * selection.pool_fraction)
     pseudo = RecordSet((), (examples,), data.labeled.class_names)
-    job = iterate.student_job(config, data, 1, pseudo)
+    job = jobs.student_job(config, data, 1, pseudo)
     labeler = teacher.cost.multiply_adds if config.online_teacher else 0.0
     student = PlannedTraining("student", job, replicas, config.generations, labeler)
     trainings = [teacher, student]
     if config.control:
-        control = iterate.student_job(config, data, 1, None)
+        control = jobs.student_job(config, data, 1, None)
         trainings.append(PlannedTraining("control", control, replicas))
     sets = [_set_of_part(name, part, config) for name, part in parts.items()]
     labelings = []
@@ -123,12 +123,12 @@ def speeds_of_run(config: Config, data_directory: str, strategy) -> dict[str, fl
         strategy: Where to compute.
     """
     data = preparation.prepare(config.data, data_directory, config.seed)
-    teacher = iterate.teacher_job(config, data)
+    teacher = jobs.teacher_job(config, data)
     found = {"teacher": images_per_second(teacher, strategy)}
     with tempfile.TemporaryDirectory() as directory:
         names = data.labeled.class_names
         pseudo_labeled = _stand_ins(data.unlabeled, names, directory)
-        student = iterate.student_job(config, data, 1, pseudo_labeled)
+        student = jobs.student_job(config, data, 1, pseudo_labeled)
         found["student"] = images_per_second(student, strategy)
     return found
 

@@ -21,7 +21,8 @@ class EvaluationImages:
 
     Attributes:
         name: What it is called in tables and messages.
-        num_images: With unreadable ones, where they are not known before.
+        num_images: How many; of files that are checked as they are read, unreadable
+            ones included.
         fingerprint: Tells it from another without reading all of it.
         read: Yields its images, as `prepare` stores them; given a list, appends
             path, reason and label of those that are unreadable.
@@ -36,6 +37,7 @@ class EvaluationImages:
 
 
 def of_records(name: str, examples: RecordSet) -> EvaluationImages:
+    """The images of shards; `read` raises `InputError` at a record without one."""
     return EvaluationImages(
         name,
         examples.num_examples,

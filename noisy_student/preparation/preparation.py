@@ -75,6 +75,7 @@ def prepare_set(
     labeled=True,
     skip_bad_records=False,
     write=True,
+    argument="data",
 ) -> RecordSet:
     """One data set as records, for scripts that take just one.
 
@@ -86,6 +87,7 @@ def prepare_set(
         labeled: Whether labels are needed.
         skip_bad_records: Leave bad records of TFRecord files out.
         write: Whether to write shards that are missing; else see `unwritten`.
+        argument: What the user named the set by, for messages.
     """
     source = sources.open_source(
         dataset,
@@ -95,7 +97,7 @@ def prepare_set(
         skip_bad_records=skip_bad_records,
     )
     if labeled:
-        check_labels("data", dataset, source, len(source.class_names or ()))
+        check_labels(argument, dataset, source, len(source.class_names or ()))
     part = whole(dataset, source, labeled)
     name = "labeled" if labeled else "unlabeled"
     if not write:

@@ -73,8 +73,9 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
     part_of_labeled("labeled", order)
     if not len(parts["unlabeled"].indices):
         raise InputError(
-            "Unlabeled images: expected at least one; `labels_per_class` "
-            f"({config.labels_per_class}) leaves none of {config.labeled_data!r}."
+            "`unlabeled_data`, `labels_per_class`: expected at least one unlabeled image; "
+            f"received none from {parts['unlabeled'].dataset!r} with `labels_per_class` "
+            f"{config.labels_per_class}. Keep fewer labels a class, or name a larger set."
         )
     return parts
 
@@ -148,7 +149,8 @@ def _take_per_class(order, labels, class_names, wanted: int):
         if len(rows) < wanted:
             raise InputError(
                 f"`labels_per_class`: expected at least {wanted} labeled images in every "
-                f"class; class {name!r} has {len(rows)}."
+                f"class; received {len(rows)} of class {name!r}. Choose a smaller number, "
+                "or add images."
             )
         kept.append(rows[:wanted])
     chosen = np.isin(order, np.concatenate(kept))

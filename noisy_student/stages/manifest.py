@@ -38,7 +38,7 @@ class Stage:
         directory: Where the output goes; made if missing.
         name: The stage's name, such as `label`.
         identity: What the output is made from: JSON values that decide it.
-        parents: Where it lies, by the name it has in the identity; for `lineage`.
+        parents: Where each input lies, by its name in the identity; for `lineage`.
 
     Raises:
         InputError: The directory holds output of another identity.
@@ -81,7 +81,8 @@ class Stage:
         changed = differences(old, {"stage": self._name, **self._identity})
         if changed:
             raise InputError(
-                f"{self.directory} holds output made from something else:\n  "
+                f"{self.directory}: expected no output, or output of the same inputs and "
+                "settings; received what differs in:\n  "
                 + "\n  ".join(changed)
                 + "\nChoose another directory, or delete this one to make it anew."
             )
@@ -182,7 +183,11 @@ class Stage:
         return self.results
 
     def _note(self, name: str) -> dict | None:
-        """The facts of a shard that was finished since the stage was complete."""
+        """The facts of a finished shard that has a file of its own; None without one.
+
+        Shards have one while the stage runs, and when they are added to a complete
+        stage; `finish` moves them into the manifest.
+        """
         try:
             return files.read_json(self._shard_path(name))
         except tf.errors.NotFoundError:
@@ -218,8 +223,9 @@ def read_manifest(directory: str) -> dict:
     manifest = files.read_json(path)
     if not manifest["complete"]:
         raise InputError(
-            f"{directory}: the stage {manifest['stage']!r} was not finished. "
-            "Run its command again: it continues where it stopped."
+            f"{directory}: expected a finished stage; received the stage "
+            f"{manifest['stage']!r} half done. Run its command again: it goes on where it "
+            "stopped."
         )
     return manifest
 

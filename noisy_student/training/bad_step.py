@@ -22,7 +22,7 @@ class NotFinite(FloatingPointError):
     """
 
     def __init__(self, step: int, learning_rate: float, what: str):
-        super().__init__(f"The {what} of step {step} are not finite.")
+        super().__init__(f"Not finite at step {step}: {what}.")
         self.step, self.learning_rate, self.what = step, learning_rate, what
 
 

@@ -20,7 +20,8 @@ class TrainingJob:
             teacher, unlabeled records; or None.
         model: The network.
         training: Loss, optimizer and schedule.
-        augmentation: Input noise, the same for both kinds of images.
+        augmentation: Input noise of both kinds of images; pseudo-labeled ones are
+            without RandAugment and cutout if `training` says so.
         seed: Of weights, order and noise.
         online_teacher: Directory of a trained model that labels each batch's
             unlabeled images as training runs, without noise; empty: none.
@@ -65,6 +66,7 @@ class TrainingJob:
         return self.labeled.skipped + pseudo_labeled
 
     def identity(self) -> dict:
+        """JSON values that tell this job from every other; for `manifest.Stage`."""
         return {
             "labeled_data": self.labeled.fingerprint(),
             "pseudo_labeled_data": self.pseudo_labeled

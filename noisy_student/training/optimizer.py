@@ -115,11 +115,18 @@ class CosineSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def schedule_for(training, num_labeled: int):
-    """The schedule of a `TrainingConfig` over `num_labeled` images.
+    """The learning rate of each step of a training.
 
-    lr0 = base · labeled images a step / 256. With a final base learning rate, the D
-    of `PublishedSchedule` follows from it: with T steps in all after the warm-up,
-    D = T / (ln(final / base) / ln 0.97).
+    lr0 = base learning rate · labeled images a step / 256. If a final base learning
+    rate is given, D of `PublishedSchedule` is chosen so that the staircase ends there:
+    with T steps after the warm-up, D = T / (ln(final / base) / ln 0.97).
+
+    Args:
+        training: A checked `TrainingConfig`.
+        num_labeled: Labeled images, which an epoch passes over.
+
+    Returns:
+        `PublishedSchedule` or `CosineSchedule`, from a step (0 at the first) to a rate.
     """
     scale = training.labeled_per_step / 256
     initial = training.base_learning_rate * scale

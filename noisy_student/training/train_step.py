@@ -61,6 +61,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         return self.optimizer.iterations.value
 
     def checkpoint(self) -> tf.train.Checkpoint:
+        """All that a training needs to go on: weights, optimizer, averages."""
         return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, ema=self.ema)
 
     def averaged_model(self) -> keras.Model:

@@ -26,9 +26,8 @@ from noisy_student.training.train_step import NoisyStudentTrainer
 
 @dataclasses.dataclass(frozen=True)
 class LoopOptions(duration.WithDurations):
-    """How training is run; none of it changes the result.
-
-    But for the data service: with it the order of examples is not repeatable.
+    """How training is run. None of it changes the trained weights, except the data service:
+    with it the order of examples is not repeatable.
     """
 
     durations = ("checkpoint_interval", "evaluation_interval")
@@ -74,7 +73,16 @@ class LoopOptions(duration.WithDurations):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A training that is under way."""
+    """A training that is under way.
+
+    Attributes:
+        trainer: Does the steps.
+        job: What is trained on what.
+        directory: Where everything is written.
+        options: Reports and checkpoints.
+        name: For the progress line.
+        best: Evaluates between loops; None: nothing does.
+    """
 
     trainer: NoisyStudentTrainer
     job: TrainingJob
@@ -197,7 +205,7 @@ def _controller(run: Run) -> orbit.Controller:
 
 @contextlib.contextmanager
 def _orbit_to_log():
-    """orbit prints every loop; the progress line says it in one."""
+    """Keeps what orbit prints off the terminal: our progress line says the same."""
     with contextlib.redirect_stdout(_LogStream()):
         yield
 

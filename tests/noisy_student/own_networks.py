@@ -80,6 +80,16 @@ def always_32(num_classes, image_size):
     return _dense(num_classes, 32)
 
 
+def unnamed_noise(num_classes, image_size):
+    return _dense(num_classes, image_size, Dropout(0.1))
+
+
+def noise_of_one_name(num_classes, image_size):
+    last = [Dropout(0.1, name="noise") for _ in range(2)]
+    body = _dense(num_classes, image_size, last[0])
+    return keras.Sequential([keras.Input((image_size, image_size, 3)), body, last[1]])
+
+
 def nothing(num_classes, image_size):
     pass
 

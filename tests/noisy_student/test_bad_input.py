@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from data import bad_records
 from data.errors import InputError
-from noisy_student import iterate
 from noisy_student.balancing import balancing
 from noisy_student.config import DataConfig
 from noisy_student.evaluation import evaluation
+from noisy_student.iteration import jobs
 from noisy_student.labeling import labeling
 from noisy_student.preparation import preparation
 from noisy_student.stages.manifest import read_manifest
@@ -26,7 +26,7 @@ def teacher(finished_run):
 
 def test_training_stops_at_a_bad_record_by_name(tiny, prepared, spoilt, cpu, tmp_path):
     data = dataclasses.replace(prepared, labeled=spoilt(prepared.labeled, "l"))
-    job = iterate.teacher_job(tiny, data)
+    job = jobs.teacher_job(tiny, data)
     expected = "labeled-00000-of-00003.tfrecord, record 1 .*`image/encoded`: .*12 bytes"
     with pytest.raises(InputError, match=expected):
         training.train(job, str(tmp_path / "t"), cpu)
@@ -38,7 +38,7 @@ def test_training_under_a_mirrored_strategy_stops_by_name_too(
     cpus = tf.config.list_logical_devices("CPU")
     strategy = tf.distribute.MirroredStrategy([cpus[0].name])
     data = dataclasses.replace(prepared, labeled=spoilt(prepared.labeled, "l"))
-    job = iterate.teacher_job(tiny, data)
+    job = jobs.teacher_job(tiny, data)
     with pytest.raises(InputError, match="labeled-00000-of-00003.tfrecord, record 1 "):
         training.train(job, str(tmp_path / "t"), strategy)
 
@@ -54,7 +54,7 @@ def test_training_without_bad_records_resumes_exactly(
     assert pseudo.num_examples < balanced.num_examples
     data = dataclasses.replace(prepared, labeled=labeled)
     short = dataclasses.replace(tiny.student_training, duration="6 epochs")
-    job = iterate.student_job(
+    job = jobs.student_job(
         dataclasses.replace(tiny, student_training=short), data, 1, pseudo
     )
     assert_resumes(job, killed_before_loop=2)
@@ -69,7 +69,7 @@ def test_another_choice_of_skipped_records_is_another_training(
     labeled = bad_records.without_bad(spoilt(prepared.labeled, "l"), "labeled")
     short = dataclasses.replace(tiny.teacher_training, duration="1 epoch")
     tiny = dataclasses.replace(tiny, teacher_training=short)
-    job = iterate.teacher_job(tiny, dataclasses.replace(prepared, labeled=labeled))
+    job = jobs.teacher_job(tiny, dataclasses.replace(prepared, labeled=labeled))
     training.train(job, str(tmp_path / "t"), cpu)
     other = dataclasses.replace(labeled, skipped=())
     with pytest.raises(InputError, match="labeled_data: "):

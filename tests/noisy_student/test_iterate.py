@@ -13,6 +13,7 @@ from data import files
 from data.errors import InputError
 from noisy_student import iterate
 from noisy_student.config import SelectionConfig, to_dict
+from noisy_student.iteration import record
 from noisy_student.lineage import provenance
 from noisy_student.models import model_files
 from noisy_student.planning.tables import format_table
@@ -144,7 +145,7 @@ def test_mistyped_data_does_not_claim_the_work_dir(tiny, cpu, tmp_path):
     wrong = dataclasses.replace(tiny.data, labeled_data="folder:nowhere")
     with pytest.raises(InputError, match="folder:nowhere"):
         iterate.iterate(dataclasses.replace(tiny, data=wrong), str(tmp_path), cpu)
-    iterate._claim(str(tmp_path), tiny)  # Not refused.
+    record.claim(str(tmp_path), tiny)  # Not refused.
 
 
 def test_students_batch_is_checked_before_the_teacher_trains(tiny, tmp_path):
@@ -214,7 +215,7 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
 
     class Scripted(iterate._Run):
         def __init__(self, *args):
-            self._work_dir = args[1]
+            self.data = None
 
         def train_teacher(self):
             return "generation_0/teacher"
@@ -228,13 +229,9 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
         def outcome(self, generation, role, model, control=None):
             return {"generation": generation, "validation_top_1": top_1.get(model, 0.7)}
 
-        def export(self, model):
-            exported.append(model)
-
-        def summary(self, generations, best, seconds):
-            return {"generations": generations}
-
     monkeypatch.setattr(iterate, "_Run", Scripted)
+    monkeypatch.setattr(iterate, "export", lambda model, _: exported.append(model))
+    monkeypatch.setattr(record, "summary", lambda *args: {"generations": args[-1]})
     monkeypatch.setattr(iterate.report, "write_report", lambda *_: None)
     config = dataclasses.replace(tiny, generations=5, stop_when_no_gain=True, control=False)
     summary = iterate.iterate(config, str(tmp_path), cpu)

@@ -14,6 +14,7 @@ import tensorflow as tf
 from data.errors import InputError
 from noisy_student import config, iterate
 from noisy_student.config import ModelConfig
+from noisy_student.iteration import jobs
 from noisy_student.models import model_files
 from noisy_student.models.warm_start import initial_weights
 from noisy_student.stages.manifest import read_manifest
@@ -54,7 +55,7 @@ def test_the_whole_loop_runs_and_exports(own_run):
 def test_model_loads_in_another_process_by_the_module_on_record(own_run):
     directory = os.path.join(own_run[0], "generation_1/student")
     code = (
-        "import sys; from noisy_student import model_files\n"
+        "import sys; from noisy_student.models import model_files\n"
         "print(model_files.load_model(sys.argv[1])[1].parameters)"
     )
     run = subprocess.run(
@@ -68,7 +69,7 @@ def test_model_loads_in_another_process_by_the_module_on_record(own_run):
 def job(tiny, prepared_by_own_run):
     short = dataclasses.replace(tiny.teacher_training, duration="6 epochs")
     settings = dataclasses.replace(tiny, teacher=own("small"), teacher_training=short)
-    return iterate.teacher_job(settings, prepared_by_own_run)
+    return jobs.teacher_job(settings, prepared_by_own_run)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +170,8 @@ def test_sequential_and_nested_models_load_as_they_were_saved(tmp_path):
         (f"{HERE}:with_softmax", "expected logits; .* softmax in .*activation=None"),
         (f"{HERE}:with_softmax_operation", "expected logits; .* softmax"),
         (f"{HERE}:with_inner_sigmoid", "expected logits; .* sigmoid"),
+        (f"{HERE}:unnamed_noise", "a name of its own .*'dropout.*', which Keras made"),
+        (f"{HERE}:noise_of_one_name", "a name of its own .*received 'noise' twice"),
     ],
 )
 def test_functions_of_no_use_are_refused(model_fn, message):
@@ -196,7 +199,7 @@ def test_a_model_whose_layers_are_unknown_says_so(own_run, tmp_path):
     """As where the module cannot be imported: in a process that is elsewhere."""
     directory = os.path.join(own_run[0], "generation_1/student")
     code = (
-        "import sys, shutil, json; from noisy_student import model_files\n"
+        "import sys, shutil, json; from noisy_student.models import model_files\n"
         "shutil.copytree(sys.argv[1], sys.argv[2]); path = sys.argv[2] + '/model.json'\n"
         "info = json.load(open(path)); info['variant'] = 'lost:small'\n"
         "json.dump(info, open(path, 'w'))\n"
@@ -220,7 +223,7 @@ def test_resnet50_of_keras_applications(tiny, prepared_by_own_run, cpu, tmp_path
     short = dataclasses.replace(tiny.teacher_training, duration="3 epochs")
     model = dataclasses.replace(own("resnet50"), image_size=32)
     settings = dataclasses.replace(tiny, teacher=model, teacher_training=short)
-    job = iterate.teacher_job(settings, prepared_by_own_run)
+    job = jobs.teacher_job(settings, prepared_by_own_run)
     info = training.train(job, str(tmp_path), cpu)
     assert info.parameters == 23_555_082
     assert config.parameter_count(model, 10) == info.parameters

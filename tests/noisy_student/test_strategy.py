@@ -19,6 +19,13 @@ def test_unknown_strategy_lists_the_known_ones():
         create_strategy("gpu")
 
 
+def test_a_tpu_is_not_left_idle(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    with pytest.raises(InputError, match="`strategy`: expected tpu, or cpu"):
+        create_strategy()
+    assert create_strategy("cpu").num_replicas_in_sync == 1
+
+
 def test_a_tpu_elsewhere_reads_no_local_files():
     paths = {"output_dir": "gs://bucket/run", "labeled_data": "tfrecord:data/x*"}
     message = r"`labeled_data`: expected a bucket.*--tpu=far.*received 'tfrecord:data/x\*'"

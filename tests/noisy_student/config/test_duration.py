@@ -100,4 +100,13 @@ def test_cosine_without_steps_after_the_warm_up_is_refused():
     with pytest.raises(InputError, match="`student_warmup`.* 40 steps.*'5 epochs', 50 st"):
         config.check_warmup(training, 640, "student_")
     config.check_warmup(dataclasses.replace(training, warmup="39 steps"), 640)
-    config.check_warmup(dataclasses.replace(training, schedule="exponential"), 640)
+
+
+def test_a_warm_up_longer_than_the_training_is_noted(capsys):
+    training = config.TrainingConfig(batch_size=64, duration="20 steps", warmup="5 epochs")
+    config.check_warmup(training, 640, "student_")
+    printed = capsys.readouterr().out
+    assert "Note: `student_warmup` '5 epochs' is 50 steps" in printed
+    assert "ends after 20: the learning rate only rises, to 40% of" in printed
+    config.check_warmup(dataclasses.replace(training, warmup="19 steps"), 640)
+    assert not capsys.readouterr().out

@@ -11,6 +11,7 @@ import tensorflow as tf
 import efficientnet
 from data.errors import InputError
 from noisy_student import iterate
+from noisy_student.iteration import jobs
 from noisy_student.models import model_files, warm_start
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import training
@@ -32,7 +33,7 @@ def job(tiny, prepared, teacher):
     )
     config = dataclasses.replace(tiny, teacher_training=short)
     return dataclasses.replace(
-        iterate.teacher_job(config, prepared),
+        jobs.teacher_job(config, prepared),
         seed=77,
         initial_weights=warm_start.initial_weights(teacher),
     )

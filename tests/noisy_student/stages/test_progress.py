@@ -27,6 +27,20 @@ def test_line_names_stage_rate_metric_and_time_left(capsys, monkeypatch):
     assert timing == {"seconds": 50.0, "images_per_second": 16.0}
 
 
+def test_compiling_and_pauses_do_not_count_for_the_rate(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress("student", total=100)
+    now[0] += 60
+    progress.update(10)
+    assert "0 images/s | 9:00 left" in capsys.readouterr().out
+    now[0] += 5
+    with progress.paused():
+        now[0] += 1000
+    progress.update(20)
+    assert "20/100 images | 2 images/s | 0:40 left" in capsys.readouterr().out
+
+
 def test_resumed_work_counts_only_its_own_rate(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

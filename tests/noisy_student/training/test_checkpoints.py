@@ -28,6 +28,17 @@ class Saver:
             self.manager.save(checkpoint_number=self.step.numpy())
 
 
+@pytest.mark.parametrize("extra", [{"slot": tf.zeros([2])}, {"values": tf.zeros([3])}])
+def test_a_checkpoint_of_other_variables_is_refused(tmp_path, extra):
+    Saver(tmp_path).run(1)
+    step, values = tf.Variable(0, dtype=tf.int64), tf.Variable(tf.zeros([1000]))
+    variables = {"values": values} | {k: tf.Variable(v) for k, v in extra.items()}
+    checkpoint = tf.train.Checkpoint(step=step, **variables)
+    manager = Checkpoints(checkpoint, str(tmp_path), step=step, interval=1, keep=3)
+    with pytest.raises(InputError, match=r"ckpt-1: expected a checkpoint of this network"):
+        manager.restore_or_initialize()
+
+
 @pytest.fixture
 def saved(tmp_path):
     Saver(tmp_path).run(3)

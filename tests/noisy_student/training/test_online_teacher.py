@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data import evaluation_input, pipeline, records
 from data.errors import InputError
-from noisy_student import iterate
+from noisy_student.iteration import jobs
 from noisy_student.models import model_files
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import training
@@ -26,7 +26,7 @@ def job(tiny, prepared, teacher):
     """Four steps of a student whose unlabeled images the teacher labels online."""
     settings = dataclasses.replace(tiny.student_training, duration="4 epochs")
     config = dataclasses.replace(tiny, student_training=settings)
-    job = iterate.student_job(config, prepared, 1, prepared.unlabeled)
+    job = jobs.student_job(config, prepared, 1, prepared.unlabeled)
     return dataclasses.replace(job, online_teacher=teacher)
 
 

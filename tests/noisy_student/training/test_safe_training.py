@@ -22,7 +22,7 @@ from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import iterate
 from noisy_student.evaluation import evaluation
-from noisy_student.iterate import student_job, teacher_job
+from noisy_student.iteration.jobs import student_job, teacher_job
 from noisy_student.preparation import preparation
 from noisy_student.stages import full_disk
 from noisy_student.stages.manifest import read_manifest
@@ -240,7 +240,7 @@ FULL = textwrap.dedent(
     output, data = sys.argv.pop(), sys.argv.pop()
     cpu = strategy.create_strategy("cpu")
     prepared = preparation.prepare(short_config().data, data, seed=0)
-    job = iterate.teacher_job(short_config(), prepared)
+    job = jobs.teacher_job(short_config(), prepared)
     if ROOM:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, ROOM))

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from data.errors import InputError
-from noisy_student.iterate import student_job, teacher_job
+from noisy_student.iteration.jobs import student_job, teacher_job
 from noisy_student.models import model_files
 from noisy_student.preparation.preparation import PreparedData
 from noisy_student.strategy import check_group_size, check_parts

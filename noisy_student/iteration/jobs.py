@@ -1,0 +1,31 @@
+"""The trainings of a run."""
+
+from noisy_student.config import Config, seed_of
+from noisy_student.preparation.preparation import PreparedData
+from noisy_student.training.job import TrainingJob
+
+
+def teacher_job(config: Config, data: PreparedData) -> TrainingJob:
+    """The first teacher: labels alone, with noise."""
+    return TrainingJob(
+        labeled=data.labeled,
+        pseudo_labeled=None,
+        model=config.teacher,
+        training=config.teacher_training,
+        augmentation=config.augmentation,
+        seed=seed_of(config.seed, 0),
+    )
+
+
+def student_job(
+    config: Config, data: PreparedData, generation: int, pseudo_labeled
+) -> TrainingJob:
+    """A student; without pseudo-labels, a control."""
+    return TrainingJob(
+        labeled=data.labeled,
+        pseudo_labeled=pseudo_labeled,
+        model=config.student,
+        training=config.student_training,
+        augmentation=config.augmentation,
+        seed=seed_of(config.seed, generation),
+    )

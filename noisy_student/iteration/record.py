@@ -1,0 +1,86 @@
+"""What a run puts on record: `config.json` and `summary.json` (docs/summary.md)."""
+
+import os
+
+import tensorflow as tf
+
+from data import files
+from data.errors import InputError
+from noisy_student.config import Config, differences, to_dict
+from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
+from noisy_student.preparation.preparation import PreparedData
+from noisy_student.stages.manifest import make_directory, read_manifest
+
+CONFIG, SUMMARY = "config.json", "summary.json"
+
+
+def claim(work_dir: str, config: Config) -> None:
+    """Takes a new work_dir, or checks that an old one is of the same config."""
+    make_directory(work_dir)
+    path = os.path.join(work_dir, CONFIG)
+    begun = set(tf.io.gfile.listdir(work_dir)) - {CONFIG}
+    if not begun or not tf.io.gfile.exists(path):
+        files.write_json(path, to_dict(config))
+        return
+    changed = differences(files.read_json(path), to_dict(config))
+    if changed:
+        raise InputError(
+            "`work_dir`: expected a new directory, or that of a run with this "
+            f"configuration; received {work_dir}, which differs in (there -> here):\n  "
+            + "\n  ".join(changed)
+            + "\nChoose another --work_dir, or run with the settings of this one."
+        )
+
+
+def finished(work_dir: str) -> dict | None:
+    """The summary of a run that came to its end."""
+    path = os.path.join(work_dir, SUMMARY)
+    return files.read_json(path) if tf.io.gfile.exists(path) else None
+
+
+def summary(config: Config, data: PreparedData, generations: list[dict]) -> dict:
+    """`summary.json` but for the exported model and the time."""
+    sets = {"labeled": data.labeled, "unlabeled": data.unlabeled}
+    sets.update(data.evaluation_sets())
+    return {
+        "config": to_dict(config),
+        "class_names": list(data.labeled.class_names),
+        "images": {name: value.num_examples for name, value in sets.items()},
+        "generations": generations,
+    }
+
+
+def measured(name: str, trained: dict, metrics: dict) -> dict:
+    """A model in the summary.
+
+    Args:
+        name: Its directory, relative to the run's.
+        trained: Results of its training.
+        metrics: By evaluation set, of `evaluation.evaluate`.
+    """
+    return {
+        "model": name,
+        "parameters": trained["parameters"],
+        "steps": trained["steps"],
+        **{f"{key}_top_1": value["top_1"] for key, value in metrics.items()},
+        **{f"{key}_top_5": value["top_5"] for key, value in metrics.items()},
+    }
+
+
+def gained(generations: list[dict]) -> bool:
+    """Whether the last generation is better on validation data than the one before."""
+    before, now = generations[-2], generations[-1]
+    return now["validation_top_1"] > before["validation_top_1"]
+
+
+def pseudo_labels(generation_directory: str) -> dict:
+    """What labeling and balancing put on record, without their lists of files."""
+    predictions = os.path.join(generation_directory, "predictions")
+    labeled, calibration = read_manifest(predictions), read_calibration(predictions)
+    balanced = read_manifest(os.path.join(generation_directory, "balanced"))
+    return {
+        "mean_confidence": labeled["results"]["mean_confidence"],
+        "pool_accuracy": labeled["results"]["accuracy"],
+        **({"calibration": summary_of(calibration)} if calibration else {}),
+        **balanced["results"],
+    }
