@@ -71,7 +71,7 @@ def test_floats_have_the_bytes_that_protobuf_gives_them_one_by_one(floats):
 
 @pytest.mark.parametrize("value", [np.zeros((2, 2), np.float32), np.float32(1)])
 def test_what_is_no_list_of_floats_is_refused(value):
-    with pytest.raises(TypeError, match="Expected bytes, an int, a float or a list"):
+    with pytest.raises(TypeError, match="`features`: expected values that are bytes"):
         records.serialize({"x": value})
 
 

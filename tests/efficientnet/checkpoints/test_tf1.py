@@ -93,12 +93,12 @@ def test_other_number_of_classes_fits_without_the_head():
     before = model.get_layer("head_dense").kernel.numpy()
     tf1.load_tf1_checkpoint(model, path_of("tf1_tiny64"), head=False)
     np.testing.assert_array_equal(model.get_layer("head_dense").kernel.numpy(), before)
-    with pytest.raises(ValueError, match=r"head/dense.*\(\d+, 7\).*\(\d+, 3\)"):
+    with pytest.raises(ValueError, match=r"head/dense.*\(\d+, 3\).*\(\d+, 7\)"):
         tf1.load_tf1_checkpoint(model, path_of("tf1_tiny64"))
 
 
 def test_other_variant_is_refused_with_the_first_shapes():
-    with pytest.raises(ValueError, match=r"another variant: efficientnet-b2/\S+ has shape"):
+    with pytest.raises(ValueError, match=r"efficientnet-b2/\S+ of shape .*another variant"):
         tf1.load_tf1_checkpoint(network("tf1_tiny64", width=0.5), path_of("tf1_tiny64"))
     with pytest.raises(ValueError, match="weights of the model; .* not there"):
         tf1.load_tf1_checkpoint(network("tf1_tiny64", depth=2.0), path_of("tf1_tiny64"))
