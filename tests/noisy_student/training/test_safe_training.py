@@ -327,14 +327,15 @@ def test_the_best_model_on_validation_data_is_kept_and_changes_nothing(
     for path in (tmp_path / "tensorboard").iterdir():
         for event in tf.compat.v1.train.summary_iterator(str(path)):
             tags |= {value.tag for value in event.summary.value}
-    assert "validation_top_1" in tags
+    assert {"validation_top_1", "validation_top_5", "validation_cross_entropy"} <= tags
 
 
 def test_of_equally_good_models_the_earlier_is_kept(tmp_path, monkeypatch):
     accuracies = iter([0.5, 0.25, 0.5, 0.75])
     saved = []
+    others = {"top_5": 1.0, "cross_entropy": 2.0}
     monkeypatch.setattr(
-        best_model, "accuracy_on", lambda *arguments: {"top_1": next(accuracies)}
+        best_model, "accuracy_on", lambda *_: {"top_1": next(accuracies), **others}
     )
     monkeypatch.setattr(best_model, "Predictor", mock.MagicMock())
     monkeypatch.setattr(

@@ -62,7 +62,9 @@ def test_student_history_has_the_teacher_scalars(finished_run):
         "target_confidence",
         "teacher_agreement",
         "learning_rate",
+        "l2_penalty",
     } <= set(row)
+    assert row["epoch"] == 30
     assert 0.1 < row["target_confidence"] <= 1
 
 
