@@ -20,7 +20,6 @@ from data.records import BadRecord, RecordSet
 from data.soft_labels import FLOAT32, LabelFormat
 from data.untuned import untuned
 
-KINDS = ("labeled", "pseudo_labeled", "unlabeled")
 # What a bad record makes of a tf.data pipeline. The last one comes from Python:
 # TensorFlow quotes the bytes of what is no tf.train.Example in its message.
 PIPELINE_ERRORS = (
@@ -39,7 +38,7 @@ class Contract:
     """What the records of a set must hold.
 
     Attributes:
-        kind: One of `KINDS`, see `data.records`.
+        kind: `labeled`, `pseudo_labeled` or `unlabeled`, see `data.records`.
         num_classes: Labels lie below it and as many probabilities are stored;
             None: any label.
         label_offset: Subtracted from true labels.
@@ -79,7 +78,7 @@ class Contract:
 
 
 def contract_of(examples: RecordSet, kind: str) -> Contract:
-    """What the records of a set must hold, read as `kind` (one of `KINDS`)."""
+    """What the records of a set must hold, read as `kind` (see `Contract`)."""
     if kind != "pseudo_labeled":
         return Contract(kind, examples.num_classes, examples.label_offset)
     label_format = soft_labels.format_of_set(examples)

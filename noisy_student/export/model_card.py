@@ -36,8 +36,8 @@ _SETTINGS = {
 }
 
 
-def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> str:
-    """Writes the card of an export, if it is not there already; returns its path.
+def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> None:
+    """Writes the card of an export, if it is not there already.
 
     Args:
         directory: Of the export, its other files written.
@@ -49,10 +49,9 @@ def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> s
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path, "r") as file:
             if file.read() == text:
-                return path
+                return
     with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
         file.write(text)
-    return path
 
 
 def card(directory: str, info: ModelInfo, record: dict, shards: dict) -> str:

@@ -56,9 +56,9 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return temperature
 
 
-def cross_entropy(probabilities, labels, temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of the labels at a temperature."""
-    return _mean_nll(_logs(probabilities) / temperature, labels)
+def cross_entropy(probabilities, labels) -> float:
+    """Mean negative log-likelihood of the labels."""
+    return _mean_nll(_logs(probabilities), labels)
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[dict]:

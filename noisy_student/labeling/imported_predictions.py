@@ -39,7 +39,6 @@ def import_predictions(
     class_names,
     directory: str,
     label_format: str = "float32",
-    name: str = "import",
 ) -> str:
     """Writes predictions made elsewhere as labeling would; returns `directory`.
 
@@ -49,7 +48,6 @@ def import_predictions(
         class_names: Names in the order of the probabilities.
         directory: Where predictions go. Shards finished earlier are kept.
         label_format: How probabilities are stored, see `data.soft_labels`.
-        name: For the progress line.
 
     Raises:
         InputError: A file is damaged or has other columns, a row is no distribution
@@ -72,7 +70,7 @@ def import_predictions(
     if stage.complete:
         return directory
     imported, unknown = _checked(stage, found, unlabeled)
-    progress = Progress(name, unlabeled.num_examples)
+    progress = Progress("import", unlabeled.num_examples)
     _write_missing(stage, imported, unlabeled, progress)
     results = labeling.summarize([stage.finished_shard(shard) for shard in shards])
     results["unknown_predictions"] = unknown

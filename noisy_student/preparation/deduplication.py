@@ -62,7 +62,6 @@ def find_duplicates(
     evaluation: Sequence[EvaluationImages],
     directory: str,
     by: str,
-    name: str = "duplicates",
 ) -> str:
     """Writes which unlabeled images are evaluation images; returns `directory`.
 
@@ -73,7 +72,6 @@ def find_duplicates(
         evaluation: The sets that they must not be in.
         directory: Where the table goes. Shards searched earlier are kept.
         by: `bytes`, or `perceptual`, which finds equal bytes too.
-        name: For the progress line.
 
     Raises:
         InputError: An image cannot be read, or `directory` is of other images.
@@ -94,9 +92,9 @@ def find_duplicates(
                 images.name: KnownImages(_hashes_of_set(stage, number, images, hasher))
                 for number, images in enumerate(evaluation)
             }
-            timing = _search(stage, unlabeled, known, hasher, name)
+            timing = _search(stage, unlabeled, known, hasher)
         _finish(stage, unlabeled, evaluation, timing)
-    print("\n".join(_described(stage, name)))
+    print("\n".join(_described(stage)))
     return directory
 
 
@@ -176,12 +174,12 @@ def _set_part(number: int) -> str:
     return os.path.join(_PARTS, "evaluation", f"{number}.parquet")
 
 
-def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher, name: str) -> dict:
+def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher) -> dict:
     """Looks every unlabeled image up in every set, shard after shard; its timing."""
     shards = shards_by_name(unlabeled)
     finished = {shard: stage.finished_shard(_part(shard)) for shard in shards}
     done = sum(facts["records"] for facts in finished.values() if facts)
-    progress = Progress(name, unlabeled.num_examples, start=done)
+    progress = Progress("duplicates", unlabeled.num_examples, start=done)
     for shard, path in shards.items():
         if finished[shard]:
             continue
@@ -256,11 +254,11 @@ def _results(stage, unlabeled, evaluation, found: list[dict]) -> dict:
     }
 
 
-def _described(stage, name: str) -> list[str]:
+def _described(stage) -> list[str]:
     """Counts and examples, in lines."""
     results = stage.results
     lines = [
-        f"{name}: {results['duplicates']:,} of {results['images']:,} unlabeled images "
+        f"duplicates: {results['duplicates']:,} of {results['images']:,} unlabeled images "
         "match evaluation images"
     ]
     for set_name, counts in results["evaluation_sets"].items():

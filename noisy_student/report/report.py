@@ -54,7 +54,7 @@ def table(summary: dict) -> list[list[str]]:
     return rows
 
 
-def write_report(work_dir: str, summary: dict) -> str:
+def write_report(work_dir: str, summary: dict) -> None:
     """Writes `report/index.html` (one file, no network) and a PNG of its first plot."""
     plots = [
         (_plot_accuracy(summary), "Test top-1 of each generation."),
@@ -78,7 +78,6 @@ def write_report(work_dir: str, summary: dict) -> str:
     path = os.path.join(work_dir, REPORT)
     with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
         file.write(page)
-    return path
 
 
 def _label_plots(work_dir, summary) -> list[tuple]:

@@ -124,7 +124,7 @@ class Stage:
             found[name] = facts if facts and self._is_there(name, facts) else None
         return found
 
-    def finish_shard(self, name: str, records: int, **facts) -> dict:
+    def finish_shard(self, name: str, records: int, **facts) -> None:
         """Puts on record that the file `name` is whole.
 
         Raises:
@@ -144,7 +144,6 @@ class Stage:
         except (tf.errors.NotFoundError, FileNotFoundError):
             # Another worker, done before, was removing the folder in this moment.
             files.write_json(self._shard_path(name), facts)
-        return facts
 
     def abandon(self) -> None:
         """Takes the stage off the record: it starts anew, of any identity."""
@@ -158,8 +157,8 @@ class Stage:
         ):
             tf.io.gfile.rmtree(self.path(_FINISHED))
 
-    def finish(self, shard_names=(), results=None, timing=None) -> dict:
-        """Puts on record that the whole stage is done; returns the results.
+    def finish(self, shard_names=(), results=None, timing=None) -> None:
+        """Puts on record that the whole stage is done.
 
         Several workers can do it at once: they put the same on record.
         """
@@ -180,7 +179,6 @@ class Stage:
         )
         files.write_json(self._path, self._manifest)
         self._remove_finished()  # They are in the manifest now.
-        return self.results
 
     def _note(self, name: str) -> dict | None:
         """The facts of a finished shard that has a file of its own; None without one.

@@ -39,10 +39,15 @@ def test_known_temperature_is_found_again(overconfident):
 
 
 def test_no_other_temperature_makes_the_labels_more_likely(overconfident):
-    best = calibration.fit_temperature(*overconfident)
-    smallest = calibration.cross_entropy(*overconfident, best)
+    probabilities, labels = overconfident
+
+    def cross_entropy(temperature):
+        tempered = calibration.tempered(probabilities, temperature)
+        return calibration.cross_entropy(tempered, labels)
+
+    best = calibration.fit_temperature(probabilities, labels)
     for other in (0.5, 1.0, best / 1.01, best * 1.01, 10.0):
-        assert smallest < calibration.cross_entropy(*overconfident, other)
+        assert cross_entropy(best) < cross_entropy(other)
 
 
 def test_calibration_changes_confidences_and_no_class(overconfident):
