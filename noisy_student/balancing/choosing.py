@@ -138,7 +138,7 @@ def _at_once(shards: Shards, rule: Rule, steps: Callable) -> Selection:
 
 def _count_ranks(path, rule: Rule, found: RankSearch):
     labels, confidences, _ = _eligible(path, rule, hashed=False)
-    return found.count(labels, rule.ranks(confidences))
+    return found.search.count(labels, rule.ranks(confidences))
 
 
 def _count_hashes(path, rule: Rule, ties: Ties):

@@ -30,10 +30,6 @@ class RankSearch:
         none = np.zeros(rule.num_classes, np.int64)
         return cls(none, Search.start(wanted, rule.rank_bits))
 
-    def count(self, labels, ranks) -> tuple:
-        """See `Search.count`."""
-        return self.search.count(labels, ranks)
-
     def narrowed(self, counts: np.ndarray) -> "RankSearch":
         eligible = self.eligible
         if not eligible.any():  # The first level sees every image.
@@ -126,7 +122,7 @@ def ranked_selection(labels, ranks, hashes, rule: Rule) -> Selection:
     found = RankSearch.start(rule)
     while found.search.levels:
         counts = np.zeros(found.search.counters, np.int64)
-        positions, counted = found.count(labels, ranks)
+        positions, counted = found.search.count(labels, ranks)
         counts[positions] = counted
         found = found.narrowed(counts)
     ties = ties_of(found, rule)
