@@ -70,7 +70,7 @@ def ties_of(found: RankSearch, rule: Rule) -> Ties:
     """
     ranks, by_rank = found.search, found.search.wanted > 0
     all_ties = ranks.wanted == ranks.within
-    examples = np.minimum(rule.images_per_class, rule.most_examples(found.eligible))
+    examples = rule.examples_of(found.eligible)
     once_more = examples % np.maximum(found.eligible, 1)
     wanted = np.where(by_rank, np.where(all_ties, 0, ranks.wanted), once_more)
     return Ties(found.eligible, by_rank, ranks.low, Search.start(wanted, HASH_BITS))
@@ -85,7 +85,7 @@ def finished(ties: Ties, rule: Rule, candidates) -> Selection:
         candidates: int `[N]` classes and int64 `[N]` hashes left to choose from.
     """
     last_hash = ties.search.finished(*candidates)
-    examples = np.minimum(rule.images_per_class, rule.most_examples(ties.eligible))
+    examples = rule.examples_of(ties.eligible)
     all_copies = examples // np.maximum(ties.eligible, 1)
     below = last_hash + 1  # 0: no hash was looked for.
     selection = Selection(

@@ -40,7 +40,7 @@ def reference_selection(counts: np.ndarray, rule: Rule) -> Selection:
     threshold = np.maximum(np.where(enough >= 0, _EDGES[enough], lowest), lowest)
     eligible = above[:, 0]
     total = np.where(enough >= 0, above[np.arange(len(above)), enough], eligible)
-    examples = np.minimum(rule.images_per_class, rule.most_examples(total))
+    examples = rule.examples_of(total)
     share = examples / np.maximum(total, 1)
     rounded = threshold.astype(np.float32)  # To the next float32 that is not below.
     rounded = np.where(rounded < threshold, np.nextafter(rounded, np.float32(2)), rounded)

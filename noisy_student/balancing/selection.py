@@ -67,9 +67,13 @@ class Rule:
         """Whether the filter looks at ids."""
         return self.selection.pool_fraction < 1 or len(self.excluded) > 0
 
-    def most_examples(self, images: np.ndarray) -> np.ndarray:
-        """How many examples so many images of a class may give: int64 `[C]`."""
-        return images * (self.selection.max_copies or np.int64(2**31))
+    def examples_of(self, images: np.ndarray) -> np.ndarray:
+        """How many examples so many images of a class give: int64 `[C]`.
+
+        K, or as many as `max_copies` of each image allow.
+        """
+        most = images * (self.selection.max_copies or np.int64(2**31))
+        return np.minimum(self.images_per_class, most)
 
     def hashes(self, index: Index, rows=slice(None)) -> np.ndarray:
         """int64 `[M]`: what decides between equal confidences, copies and lots."""
