@@ -194,9 +194,8 @@ def _check_same_images(unlabeled, predictions, identity) -> None:
 
 def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> None:
     """The pseudo-labeled shards that are still missing."""
-    missing = [
-        shard for shard in shards.items() if not writer.stage.finished_shard(shard[0])
-    ]
+    finished = writer.stage.finished_shards(shards)
+    missing = [shard for shard in shards.items() if not finished[shard[0]]]
     images = writer.unlabeled.num_examples * len(missing) // len(shards)
     shown = Shown(writer.write, name, len(missing), images)
     with runner.pipeline() as pipeline:
@@ -211,7 +210,7 @@ def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> 
 
 def _summarize(stage, shards, chosen: Selection, unlabeled) -> dict:
     """Totals and per-class counts; `accuracy` where the truth is known."""
-    facts = [stage.finished_shard(name) for name in shards]
+    facts = list(stage.finished_shards(shards).values())
     names = stage.identity["class_names"]
 
     def per_class(key):

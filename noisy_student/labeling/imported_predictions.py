@@ -72,7 +72,7 @@ def import_predictions(
     imported, unknown = _checked(stage, found, unlabeled)
     progress = Progress("import", unlabeled.num_examples)
     _write_missing(stage, imported, unlabeled, progress)
-    results = labeling.summarize([stage.finished_shard(shard) for shard in shards])
+    results = labeling.summarize(list(stage.finished_shards(shards).values()))
     results["unknown_predictions"] = unknown
     results["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"{unknown:,} predictions of other images left out")
@@ -94,10 +94,12 @@ def _write_missing(stage: Stage, imported, unlabeled: RecordSet, progress) -> No
     """Writes the shards that are not there yet, group by group."""
     done = 0
     for group in _groups(unlabeled, len(stage.identity["class_names"])):
-        missing = [path for path in group if not stage.finished_shard(_name(path))]
+        names = [_name(path) for path in group]
+        finished = stage.finished_shards(names)
+        missing = [path for path in group if not finished[_name(path)]]
         for predicted in _rows_of(imported, missing, unlabeled):
             write_predictions(stage, predicted)
-        done += sum(stage.finished_shard(_name(path))["records"] for path in group)
+        done += sum(facts["records"] for facts in stage.finished_shards(names).values())
         progress.update(done)
 
 

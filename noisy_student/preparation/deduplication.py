@@ -177,11 +177,12 @@ def _set_part(number: int) -> str:
 def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher) -> dict:
     """Looks every unlabeled image up in every set, shard after shard; its timing."""
     shards = shards_by_name(unlabeled)
-    finished = {shard: stage.finished_shard(_part(shard)) for shard in shards}
+    finished = stage.finished_shards(map(_part, shards))
     done = sum(facts["records"] for facts in finished.values() if facts)
     progress = Progress("duplicates", unlabeled.num_examples, start=done)
     for shard, path in shards.items():
-        if finished[shard]:
+        part = _part(shard)
+        if finished[part]:
             continue
         rows, before = [], done
         with bad_records.explained(lambda path=path: find_bad(unlabeled, [path])):
@@ -189,7 +190,6 @@ def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher) -> dict:
                 rows += _rows(hashes, known)
                 done += len(hashes.ids)
                 progress.update(done)
-        part = _part(shard)
         _write_table(stage.path(part), pa.Table.from_pylist(rows, _DUPLICATES))
         stage.finish_shard(part, done - before)
     return progress.finish()

@@ -179,7 +179,7 @@ def _write_shards(stage, name, part, config, seed) -> None:
             stage.finish_shard(shard, count, bad_files=bad)
         done += len(indices)
         progress.update(done)
-    facts = [stage.finished_shard(shard) for shard in shards]
+    facts = list(stage.finished_shards(shards).values())
     written = sum(fact["records"] for fact in facts)
     bad = [row for fact in facts for row in fact["bad_files"]]
     try:
