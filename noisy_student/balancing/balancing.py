@@ -24,11 +24,7 @@ from noisy_student.balancing.beam_runner import BeamRunner
 from noisy_student.balancing.pseudo_labeled_shards import ShardWriter
 from noisy_student.balancing.selection import Rule, Selection
 from noisy_student.config import SelectionConfig
-from noisy_student.preparation.deduplication import (
-    check_made_for,
-    duplicate_hashes,
-    duplicates_digest,
-)
+from noisy_student.preparation import deduplication
 from noisy_student.stages.manifest import Stage, read_manifest, shards_digest
 from noisy_student.stages.parents import Parent, parent_records
 from noisy_student.stages.shards import shards_by_name
@@ -78,24 +74,25 @@ def balance(
             confident enough.
     """
     labeling = _labeling(predictions)
-    _check_same_images(unlabeled, predictions, labeling["identity"])
-    rule = _rule(labeling, selection, seed)
+    fingerprint = unlabeled.fingerprint()  # Opens every shard.
+    _check_same_images(fingerprint, predictions, labeling["identity"])
+    rule, duplicates = _rule(labeling, selection, seed), ""
     if options.duplicates:
-        check_made_for(options.duplicates, unlabeled)
-        rule = dataclasses.replace(rule, excluded=duplicate_hashes(options.duplicates))
+        excluded, duplicates = deduplication.excluded(options.duplicates, fingerprint)
+        rule = dataclasses.replace(rule, excluded=excluded)
     identity = {
         "predictions": {k: f["sha256"] for k, f in labeling["shards"].items()},
-        "unlabeled_data": unlabeled.fingerprint(),
+        "unlabeled_data": fingerprint,
         **dataclasses.asdict(selection),
         "images_per_class": rule.images_per_class,
         "physical_copies": options.physical_copies,
-        "duplicates": options.duplicates and duplicates_digest(options.duplicates),
+        "duplicates": duplicates,
         "class_names": labeling["identity"]["class_names"],
         "seed": seed,
     }
     parents = {
         "predictions": Parent(predictions, shards_digest(labeling)),
-        "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
+        "unlabeled_data": parent_records(unlabeled, fingerprint),
     }
     stage = Stage(directory, "balance", identity, parents)
     if not stage.complete:
@@ -183,8 +180,8 @@ def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
     return without_bad(examples, "pseudo_labeled") if skip_bad_records else examples
 
 
-def _check_same_images(unlabeled, predictions, identity) -> None:
-    if identity["unlabeled_data"] != unlabeled.fingerprint():
+def _check_same_images(fingerprint: str, predictions: str, identity: dict) -> None:
+    if identity["unlabeled_data"] != fingerprint:
         raise InputError(
             f"{predictions}: expected predictions for these unlabeled images; they were "
             "made for others. Pass the --unlabeled_data that was labeled, and "

@@ -98,34 +98,31 @@ def find_duplicates(
     return directory
 
 
-def duplicate_hashes(directory: str) -> np.ndarray:
-    """`data.id_hashes.hash_ids` of the duplicates' ids: uint64, sorted, each once.
+def excluded(directory: str, fingerprint: str) -> tuple[np.ndarray, str]:
+    """What is left out for the duplicates that were found.
+
+    Args:
+        directory: That `find_duplicates` wrote.
+        fingerprint: Of the unlabeled images that are left out of.
+
+    Returns:
+        `data.id_hashes.hash_ids` of the duplicates' ids, uint64, sorted, each once; and
+        the SHA-256 of their table, for the identity of what is made without them.
 
     Raises:
-        InputError: There is no finished search for duplicates.
+        InputError: There is no finished search for duplicates, or it was among other
+            images.
     """
-    _manifest(directory)
-    table = _read_table(os.path.join(directory, TABLE))
-    return np.unique(hash_ids(table["id"].to_pylist()))
-
-
-def duplicates_digest(directory: str) -> str:
-    """SHA-256 of the table, for the identity of what is made without duplicates."""
-    return _manifest(directory)["shards"][TABLE]["sha256"]
-
-
-def check_made_for(directory: str, unlabeled: RecordSet) -> None:
-    """Refuses a search among other images than these.
-
-    Raises:
-        InputError: It was, or there is no finished search for duplicates.
-    """
-    if _manifest(directory)["identity"]["unlabeled_data"] != unlabeled.fingerprint():
+    manifest = _manifest(directory)
+    if manifest["identity"]["unlabeled_data"] != fingerprint:
         raise InputError(
             f"`duplicates`: expected those of these unlabeled images; {directory} was made "
             "for others. Search again with prepare_data --dedup_by, with the "
             "--unlabeled_data and --skip_bad_records of this command."
         )
+    table = _read_table(os.path.join(directory, TABLE))
+    hashes = np.unique(hash_ids(table["id"].to_pylist()))
+    return hashes, manifest["shards"][TABLE]["sha256"]
 
 
 def _manifest(directory: str) -> dict:
