@@ -96,8 +96,17 @@ def balance(
     }
     stage = Stage(directory, "balance", identity, parents)
     if not stage.complete:
-        _balance(stage, unlabeled, predictions, rule, options, name)
+        found = _Predictions(predictions, labeling["shards"])
+        _balance(stage, unlabeled, found, rule, options, name)
     return load_balanced(directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Predictions:
+    """Where they lie, and the facts of their shards by name."""
+
+    directory: str
+    shards: dict[str, dict]
 
 
 def _labeling(predictions: str) -> dict:
@@ -118,7 +127,9 @@ def _rule(labeling: dict, selection: SelectionConfig, seed: int) -> Rule:
     return Rule(selection, per_class, classes, seed, np.zeros(0, np.uint64))
 
 
-def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> None:
+def _balance(
+    stage, unlabeled, predictions: _Predictions, rule: Rule, options, name: str
+) -> None:
     """Chooses, writes the shards that are missing, and finishes the stage."""
     shards = shards_by_name(unlabeled, stage.directory)
     print(f"{name}: {_described(rule)} of {unlabeled.num_examples:,} images")
@@ -129,7 +140,7 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
             stage.abandon()  # Other predictions or settings may take the directory.
         raise
     writer = ShardWriter(
-        stage, predictions, chosen, rule, unlabeled, options.physical_copies
+        stage, predictions.directory, chosen, rule, unlabeled, options.physical_copies
     )
     _write(shards, writer, options.runner, name)
     results = _summarize(stage, shards, chosen, unlabeled)
@@ -149,10 +160,14 @@ def _described(rule: Rule) -> str:
     return f"{rule.images_per_class:,} examples a class"
 
 
-def _chosen(stage, shards, predictions, rule: Rule, runner, name) -> Selection:
+def _chosen(
+    stage, shards, predictions: _Predictions, rule: Rule, runner, name
+) -> Selection:
     """Checks the predictions, and says what of them is kept."""
-    facts = read_manifest(predictions)["shards"]
-    facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
+    facts = {
+        os.path.join(predictions.directory, shard): predictions.shards.get(shard)
+        for shard in shards
+    }
     checking.check_predictions(facts, rule.num_classes, runner, stage.directory, name)
     count = sum(shard["records"] for shard in facts.values())
     found = choosing.Shards(list(facts), count, runner, stage.directory, name)
