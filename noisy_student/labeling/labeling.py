@@ -111,7 +111,7 @@ def label(
         name: For the progress line.
     """
     info = model_files.load_info(teacher)
-    shards = shards_by_name(unlabeled, directory)
+    shards = list(shards_by_name(unlabeled, directory))
     soft_labels.parse_format(options.label_format, len(info.class_names))
     identity = _identity(info, unlabeled, options)
     if options.holdout:
@@ -122,18 +122,17 @@ def label(
         return directory
     if options.num_workers > 1:
         name = f"{name}, worker {options.worker_index} of {options.num_workers}"
-    progress = _label_share(teacher, unlabeled, stage, strategy, options, name)
-    facts = list(stage.finished_shards(shards).values())
-    missing = [number for number, fact in enumerate(facts) if fact is None]
+    missing, done, progress = _share(stage, shards, unlabeled, options, name)
+    if missing:
+        predictor, images = _teacher(teacher, unlabeled, strategy, stage, options)
+        label_shards(predictor, images, missing, stage, progress, done)
+    facts = stage.finished_shards(shards)
+    missing = [number for number, shard in enumerate(shards) if facts[shard] is None]
     if missing:
         progress.finish()
         print(f"{name}: {_remaining(missing, len(shards), options)}")
-        return directory
-    summary = summarize(facts)
-    summary["skipped_records"] = bad_records.report(unlabeled.skipped)
-    timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
-    bad_records.print_note(summary["skipped_records"])
-    stage.finish(list(shards), summary, timing)
+    else:
+        _finish(stage, facts, unlabeled, progress)
     return directory
 
 
@@ -174,28 +173,42 @@ def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
     }
 
 
-def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress:
-    """Labels what is missing of this worker's shards."""
-    shards, counts = list(shards_by_name(unlabeled)), unlabeled.examples_per_file
+def _share(
+    stage, shards: list[str], unlabeled, options, name
+) -> tuple[list[int], int, Progress]:
+    """This worker's shards that are missing, images of its others, and its progress."""
+    counts = unlabeled.examples_per_file
     share = range(options.worker_index, len(shards), options.num_workers)
     facts = stage.finished_shards(shards[number] for number in share)
     done = sum(fact["records"] for fact in facts.values() if fact)
     progress = Progress(name, sum(counts[number] for number in share), start=done)
     missing = [number for number in share if facts[shards[number]] is None]
-    if missing:
-        model, info = model_files.load_model(teacher)
-        noise = options.noise and _noise_of(options.noise, info)
-        calibrated = stage.identity.get("calibration", {"temperature": 1.0})
-        predictor = Predictor(
-            model,
-            strategy,
-            options.batch_size,
-            noise and noise.seed,
-            calibrated["temperature"],
-        )
-        images = LabeledImages(unlabeled, info, noise)
-        label_shards(predictor, images, missing, stage, progress, done)
-    return progress
+    return missing, done, progress
+
+
+def _teacher(
+    teacher, unlabeled, strategy, stage, options
+) -> tuple[Predictor, LabeledImages]:
+    """The network, and what it sees."""
+    model, info = model_files.load_model(teacher)
+    noise = options.noise and _noise_of(options.noise, info)
+    calibrated = stage.identity.get("calibration", {"temperature": 1.0})
+    predictor = Predictor(
+        model,
+        strategy,
+        options.batch_size,
+        noise and noise.seed,
+        calibrated["temperature"],
+    )
+    return predictor, LabeledImages(unlabeled, info, noise)
+
+
+def _finish(stage, facts: dict[str, dict], unlabeled, progress) -> None:
+    summary = summarize(list(facts.values()))
+    summary["skipped_records"] = bad_records.report(unlabeled.skipped)
+    timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
+    bad_records.print_note(summary["skipped_records"])
+    stage.finish(list(facts), summary, timing)
 
 
 def _noise_of(noise: TeacherNoise, info) -> evaluation_input.InputNoise:

@@ -92,8 +92,9 @@ def find_duplicates(
                 images.name: KnownImages(_hashes_of_set(stage, number, images, hasher))
                 for number, images in enumerate(evaluation)
             }
-            timing = _search(stage, unlabeled, known, hasher)
-        _finish(stage, unlabeled, evaluation, timing)
+            shards = shards_by_name(unlabeled)
+            timing = _search(stage, unlabeled, shards, known, hasher)
+        _finish(stage, unlabeled, shards, evaluation, timing)
     print("\n".join(_described(stage)))
     return directory
 
@@ -171,9 +172,8 @@ def _set_part(number: int) -> str:
     return os.path.join(_PARTS, "evaluation", f"{number}.parquet")
 
 
-def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher) -> dict:
+def _search(stage, unlabeled: RecordSet, shards, known: dict, hasher: Hasher) -> dict:
     """Looks every unlabeled image up in every set, shard after shard; its timing."""
-    shards = shards_by_name(unlabeled)
     finished = stage.finished_shards(map(_part, shards))
     done = sum(facts["records"] for facts in finished.values() if facts)
     progress = Progress("duplicates", unlabeled.num_examples, start=done)
@@ -210,9 +210,8 @@ def _rows(hashes: Hashes, known: dict[str, KnownImages]) -> list[dict]:
     ]
 
 
-def _finish(stage, unlabeled: RecordSet, evaluation, timing: dict) -> None:
+def _finish(stage, unlabeled: RecordSet, shards, evaluation, timing: dict) -> None:
     """One table of all parts, the picture, and the manifest."""
-    shards = shards_by_name(unlabeled)
     tables = {shard: _read_table(stage.path(_part(shard))) for shard in shards}
     table = pa.concat_tables(tables.values())
     _write_table(stage.path(TABLE), table)
