@@ -41,12 +41,23 @@ class ModelInfo:
 
 
 def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
-    """Writes the model atomically; the network first, so that info implies it."""
-    info = describe(model, **info)
+    """Writes the model atomically; returns what `describe` says of it."""
+    described = describe(model, **info)
+    write_model(model, directory, described)
+    return described
+
+
+def write_model(model: keras.Model, directory: str, info: ModelInfo) -> None:
+    """Writes the model atomically; the network first, so that info implies it.
+
+    Args:
+        model: The network.
+        directory: Where it goes.
+        info: `describe` of it: the digest of large networks takes its time.
+    """
     with files.atomic_path(os.path.join(directory, MODEL)) as path:
         model.save(path)
     files.write_json(os.path.join(directory, INFO), to_dict(info))
-    return info
 
 
 def describe(model: keras.Model, **info) -> ModelInfo:

@@ -340,7 +340,7 @@ def test_of_equally_good_models_the_earlier_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(
         best_model,
         "model_files",
-        mock.MagicMock(save_model=lambda model, directory: saved.append(model)),
+        mock.MagicMock(write_model=lambda model, *_: saved.append(model)),
     )
     best = best_model.BestModel(str(tmp_path), None, interval=10, total_steps=35)
     for step in (10, 20, 30, 35):
