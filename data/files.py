@@ -51,6 +51,20 @@ def atomic_path(path: str):
         raise
 
 
+@contextlib.contextmanager
+def atomic_open(path: str, mode: str = "w") -> Iterator[tf.io.gfile.GFile]:
+    """Yields a file to write; it is at `path` when the block succeeds.
+
+    Closed before it is renamed, see `atomic_path`.
+
+    Args:
+        path: Where it goes.
+        mode: `w`, or `wb` for bytes.
+    """
+    with atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, mode) as file:
+        yield file
+
+
 def _to_disk(path: str) -> None:
     if not os.path.isfile(path):  # A directory, or nothing was written.
         return
@@ -70,7 +84,7 @@ def unique_name() -> str:
 
 def write_json(path: str, value) -> None:
     """Writes `value` as indented JSON, atomically."""
-    with atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with atomic_open(path) as file:
         file.write(json.dumps(value, indent=2) + "\n")
 
 

@@ -185,7 +185,7 @@ def _eligible(path, rule: Rule, hashed: bool = True):
 
 
 def _save(array: np.ndarray, path: str) -> None:
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+    with files.atomic_open(path, "wb") as file:
         np.save(file, array)
 
 

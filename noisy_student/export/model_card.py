@@ -50,7 +50,7 @@ def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> N
         with tf.io.gfile.GFile(path, "r") as file:
             if file.read() == text:
                 return
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with files.atomic_open(path) as file:
         file.write(text)
 
 

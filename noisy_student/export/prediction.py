@@ -42,7 +42,7 @@ def predict_folder(saved_model: str, folder: str, output: str, batch_size: int) 
     progress = Progress("predict", len(source))
     counts = {"images": len(source), "unreadable": 0}
     found = source.read(range(len(source)))
-    with files.atomic_path(output) as path, tf.io.gfile.GFile(path, "w") as file:
+    with files.atomic_open(output) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         done = 0

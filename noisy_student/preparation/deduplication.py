@@ -288,7 +288,7 @@ def _table_of_hashes(hashes: Hashes) -> pa.Table:
 def _write_table(path: str, table: pa.Table) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+    with files.atomic_open(path, "wb") as file:
         file.write(buffer.getvalue().to_pybytes())
 
 

@@ -279,7 +279,7 @@ def _write_bad_files(directory: str, parts: dict[str, Part]) -> None:
 
 def _write_rows(directory: str, rows: list[tuple]) -> str:
     path = os.path.join(directory, BAD_FILES)
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with files.atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("set", "path", "reason"))
         writer.writerows(rows)

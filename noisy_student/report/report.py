@@ -7,7 +7,6 @@ import os
 import jinja2
 import matplotlib
 import numpy as np
-import tensorflow as tf
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -63,7 +62,7 @@ def write_report(work_dir: str, summary: dict) -> None:
     if not summary["config"]["online_teacher"]:
         plots += _label_plots(work_dir, summary)
     picture = os.path.join(work_dir, PICTURE)
-    with files.atomic_path(picture) as path, tf.io.gfile.GFile(path, "wb") as file:
+    with files.atomic_open(picture, "wb") as file:
         plots[0][0].savefig(file, format="png", dpi=150)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("noisy_student.report", ""), autoescape=True
@@ -76,7 +75,7 @@ def write_report(work_dir: str, summary: dict) -> None:
         config=json.dumps(summary["config"], indent=2),
     )
     path = os.path.join(work_dir, REPORT)
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with files.atomic_open(path) as file:
         file.write(page)
 
 
