@@ -15,7 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from data import crops, records, soft_labels
-from data.errors import InputError
+from data.errors import InputError, reason_of
 from data.records import BadRecord, RecordSet
 from data.soft_labels import FLOAT32, LabelFormat
 from data.untuned import untuned
@@ -152,8 +152,7 @@ def _image_problem(encoded: bytes) -> tuple[str, str] | None:
         with tf.device("/CPU:0"):
             crops.decode(tf.constant(encoded))
     except (tf.errors.InvalidArgumentError, ValueError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        reason = reason.split("}} ")[-1].split(" [Op:")[0].splitlines()[0]
+        reason = reason_of(getattr(error, "message", None) or str(error)).splitlines()[0]
         text = f"expected a JPEG, PNG, GIF or BMP file; received {len(encoded)} bytes"
         return f"`{records.IMAGE}`: {text}: {reason.rstrip('.')}.", "Mend the image"
     return None
@@ -199,7 +198,7 @@ def _serialized_records(path: str) -> Iterator[bytes | BadRecord]:
             yield serialized
             count += 1
     except tf.errors.DataLossError as error:
-        reason = error.message.split("}} ")[-1].split(" [Op:")[0]
+        reason = reason_of(error.message)
         text = f"expected a whole TFRecord; received a cut or damaged one ({reason})."
         yield BadRecord(path, count, "", text, _REWRITE, rest_of_file=True)
 
