@@ -15,6 +15,7 @@ from data import files
 from noisy_student.labeling.predictions import read_index
 from noisy_student.labeling.teacher_calibration import read_calibration
 from noisy_student.stages.manifest import read_manifest
+from noisy_student.tables import count, percent
 from noisy_student.training.history import read_history
 
 REPORT, PICTURE = "report/index.html", "report/accuracy.png"
@@ -41,13 +42,13 @@ def table(summary: dict) -> list[list[str]]:
         rows.append(
             [
                 f"{outcome['generation']} ({outcome['role']})",
-                _percent(outcome["test_top_1"]),
-                _percent(control.get("test_top_1")),
-                _percent(labels.get("pool_accuracy")),
-                _count(labels.get("kept")),
-                _count(labels.get("dropped")),
-                _count(labels.get("examples")),
-                _percent(labels.get("accuracy")),
+                percent(outcome["test_top_1"]),
+                percent(control.get("test_top_1")),
+                percent(labels.get("pool_accuracy")),
+                count(labels.get("kept")),
+                count(labels.get("dropped")),
+                count(labels.get("examples")),
+                percent(labels.get("accuracy")),
             ]
         )
     return rows
@@ -179,7 +180,7 @@ def _plot_reliability(calibrations: dict[int, dict]):
             error = record[when]["expected_calibration_error"]
             plot.set_title(
                 f"teacher of generation {generation}, T = {temperature:.3g}: "
-                f"error {_percent(error)}",
+                f"error {percent(error)}",
                 fontsize="medium",
             )
     return figure
@@ -239,11 +240,3 @@ def _svg(figure) -> str:
     plt.close(figure)
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]
-
-
-def _percent(value) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
-
-
-def _count(value) -> str:
-    return "" if value is None else f"{value:,}"

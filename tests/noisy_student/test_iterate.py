@@ -16,9 +16,9 @@ from noisy_student.config import SelectionConfig, to_dict
 from noisy_student.iteration import record
 from noisy_student.lineage import provenance
 from noisy_student.models import model_files
-from noisy_student.planning.tables import format_table
 from noisy_student.report import report
 from noisy_student.stages.manifest import read_manifest
+from noisy_student.tables import format_table
 
 
 def test_layout_of_the_work_dir(finished_run):
