@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
+from data.errors import InputError
+
 TEMPORARY_SUFFIX = ".incomplete"
 _THREADS = 16  # An object store answers a request in some 50 ms, but many at once.
 
@@ -73,6 +75,22 @@ def _to_disk(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(directory: str) -> None:
+    """Makes `directory` and proves that files can be written to it."""
+    probe = os.path.join(directory, f".writable-{unique_name()}")
+    try:
+        tf.io.gfile.makedirs(directory)
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(probe)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise InputError(
+            f"{directory}: expected a directory that can be written to; {reason}. "
+            "Choose another --work_dir or --output_dir."
+        ) from error
 
 
 def unique_name() -> str:

@@ -11,11 +11,11 @@ import tensorflow as tf
 from data import evaluation_input, files, streams
 from data.errors import InputError
 from data.records import RecordSet
-from noisy_student.config import differences
+from data.settings import differences
 from noisy_student.labeling import calibration
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
-from noisy_student.stages.manifest import MANIFEST, make_directory
+from noisy_student.stages.manifest import MANIFEST
 from noisy_student.stages.progress import Progress
 
 CALIBRATION = "calibration.json"
@@ -58,7 +58,7 @@ def calibrate_teacher(
             "were made without --calibrate, or that file is gone. Choose another "
             "directory, or delete this one to label anew."
         )
-    make_directory(directory)
+    files.make_directory(directory)
     probabilities, labels = _predictions(teacher, holdout, strategy, batch_size)
     # Another worker may have been first, on a device that rounds otherwise.
     record = read_calibration(directory)

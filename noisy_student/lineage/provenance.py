@@ -5,6 +5,7 @@ from. These count only where a digest ties them to the model; what no record say
 left out.
 """
 
+import dataclasses
 import os
 import re
 
@@ -12,7 +13,6 @@ import tensorflow as tf
 
 from data import files
 from noisy_student import recipes
-from noisy_student.config import to_dict
 from noisy_student.evaluation.evaluation import METRICS
 from noisy_student.lineage import ancestors
 from noisy_student.lineage.ancestors import above, name_of
@@ -119,7 +119,7 @@ def _run_config(model: str, role: str | None, identity: dict) -> dict:
 
 def _recipe(config: dict) -> str | None:
     for name in recipes.names() if config else ():
-        if to_dict(recipes.load(name)) == config:
+        if dataclasses.asdict(recipes.load(name)) == config:
             return name
     return None
 

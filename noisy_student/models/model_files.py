@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from data.settings import from_dict
 from noisy_student import own_model
-from noisy_student.config import from_dict, to_dict
 
 MODEL, INFO = "model.keras", "model.json"
 
@@ -57,7 +57,7 @@ def write_model(model: keras.Model, directory: str, info: ModelInfo) -> None:
     """
     with files.atomic_path(os.path.join(directory, MODEL)) as path:
         model.save(path)
-    files.write_json(os.path.join(directory, INFO), to_dict(info))
+    files.write_json(os.path.join(directory, INFO), dataclasses.asdict(info))
 
 
 def describe(model: keras.Model, **info) -> ModelInfo:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from data import files
 from data.errors import InputError
 from data.record_scan import MANIFEST
-from noisy_student.config import differences
+from data.settings import differences
 from noisy_student.stages.code_version import code_version
 from noisy_student.stages.parents import Parent
 
@@ -54,7 +54,7 @@ class Stage:
         self.directory = directory
         self._name, self._identity = name, identity
         self._path = os.path.join(directory, MANIFEST)
-        make_directory(directory)
+        files.make_directory(directory)
         if tf.io.gfile.exists(self._path):
             self._read()
         else:
@@ -248,22 +248,6 @@ def training_record(model: str, weights_sha256: str) -> dict | None:
     manifest = read_manifest(model)
     same = manifest["results"].get("weights_sha256") == weights_sha256
     return manifest if manifest["stage"] == "train" and same else None
-
-
-def make_directory(directory: str) -> None:
-    """Makes `directory` and proves that files can be written to it."""
-    probe = os.path.join(directory, f".writable-{files.unique_name()}")
-    try:
-        tf.io.gfile.makedirs(directory)
-        with tf.io.gfile.GFile(probe, "w") as file:
-            file.write("")
-        tf.io.gfile.remove(probe)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise InputError(
-            f"{directory}: expected a directory that can be written to; {reason}. "
-            "Choose another --work_dir or --output_dir."
-        ) from error
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from data import files
 from data.errors import InputError
-from noisy_student.stages.manifest import Stage, make_directory, read_manifest
+from noisy_student.stages.manifest import Stage, read_manifest
 
 
 def write(stage, name, text="content"):
@@ -82,13 +82,6 @@ def test_finish_refuses_missing_shards(stage):
 def test_unfinished_stage_cannot_be_read(stage):
     with pytest.raises(InputError, match="not finished"):
         read_manifest(stage.directory)
-
-
-def test_directory_that_cannot_be_written_is_refused(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("in the way")
-    with pytest.raises(InputError, match="can be written to"):
-        make_directory(str(path / "below"))
 
 
 def test_a_worker_finds_what_another_one_finished_and_tidied_up(stage):
