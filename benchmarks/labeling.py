@@ -116,6 +116,8 @@ def _forward(predictor):
 
 
 def _labeling(predictor, directory):
+    from data.soft_labels import FLOAT32
+    from noisy_student.labeling.prediction_writer import PredictionWriter
     from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
     from noisy_student.models.model_files import ModelInfo
     from noisy_student.stages.manifest import Stage
@@ -129,9 +131,10 @@ def _labeling(predictor, directory):
 
     def turn():
         output = os.path.join(directory, f"{predictor.batch_size}-{next(turns)}")
-        stage = Stage(output, "label", {"label_format": "float32"})
+        stage = Stage(output, "label", {})
         progress = Progress("labeling", unlabeled.num_examples)
-        label_shards(predictor, images, range(_SHARDS.value), stage, progress)
+        with PredictionWriter(stage, FLOAT32) as writer:
+            label_shards(predictor, images, range(_SHARDS.value), writer, progress)
         shards = [os.path.basename(path) for path in unlabeled.files]
         stage.finish(shards)
         return unlabeled.num_examples

@@ -19,6 +19,7 @@ from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
 from data.settings import setting
+from noisy_student.labeling.prediction_writer import PredictionWriter
 from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
 from noisy_student.labeling.teacher_calibration import calibrate_teacher
 from noisy_student.models import model_files
@@ -112,10 +113,11 @@ def label(
     """
     info = model_files.load_info(teacher)
     shards = list(shards_by_name(unlabeled, directory))
-    soft_labels.parse_format(options.label_format, len(info.class_names))
-    identity = _identity(info, unlabeled, options)
+    label_format = soft_labels.parse_format(options.label_format, len(info.class_names))
+    identity, temperature = _identity(info, unlabeled, options), 1.0
     if options.holdout:
         identity["calibration"] = _calibration(teacher, directory, strategy, options)
+        temperature = identity["calibration"]["temperature"]
     parents = _parents(teacher, unlabeled, options.holdout, identity)
     stage = Stage(directory, "label", identity, parents)
     if stage.complete:
@@ -124,8 +126,9 @@ def label(
         name = f"{name}, worker {options.worker_index} of {options.num_workers}"
     missing, done, progress = _share(stage, shards, unlabeled, options, name)
     if missing:
-        predictor, images = _teacher(teacher, unlabeled, strategy, stage, options)
-        label_shards(predictor, images, missing, stage, progress, done)
+        predictor, images = _teacher(teacher, unlabeled, strategy, options, temperature)
+        with PredictionWriter(stage, label_format) as writer:
+            label_shards(predictor, images, missing, writer, progress, done)
     facts = stage.finished_shards(shards)
     missing = [number for number, shard in enumerate(shards) if facts[shard] is None]
     if missing:
@@ -187,18 +190,13 @@ def _share(
 
 
 def _teacher(
-    teacher, unlabeled, strategy, stage, options
+    teacher, unlabeled, strategy, options, temperature: float
 ) -> tuple[Predictor, LabeledImages]:
     """The network, and what it sees."""
     model, info = model_files.load_model(teacher)
     noise = options.noise and _noise_of(options.noise, info)
-    calibrated = stage.identity.get("calibration", {"temperature": 1.0})
     predictor = Predictor(
-        model,
-        strategy,
-        options.batch_size,
-        noise and noise.seed,
-        calibrated["temperature"],
+        model, strategy, options.batch_size, noise and noise.seed, temperature
     )
     return predictor, LabeledImages(unlabeled, info, noise)
 

@@ -199,11 +199,11 @@ def test_an_interrupted_import_makes_what_is_missing(
     source = write_parquet(tmp_path / "a.parquet", *predicted)
     written, whole = [], imported_predictions.write_predictions
 
-    def dying(stage, predicted):
+    def dying(stage, predicted, label_format):
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(predicted.shard)
-        return whole(stage, predicted)
+        return whole(stage, predicted, label_format)
 
     monkeypatch.setattr(imported_predictions, "write_predictions", dying)
     with pytest.raises(KeyboardInterrupt):
