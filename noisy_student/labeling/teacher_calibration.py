@@ -8,10 +8,11 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import evaluation_input, files, streams
+from data import files, streams
 from data.errors import InputError
 from data.records import RecordSet
 from data.settings import differences
+from noisy_student.evaluation.evaluation import labeled_predictions
 from noisy_student.labeling import calibration
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
@@ -119,21 +120,10 @@ def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np
     streams.check_not_empty(holdout, "validation_data")
     model, info = model_files.load_model(teacher)
     predictor = Predictor(model, strategy, batch_size)
-    batches = evaluation_input.evaluation_batches(
-        holdout.files,
-        info.image_size,
-        info.crop,
-        predictor.batch_size,
-        holdout.label_offset,
-        len(info.class_names),
-        holdout.skipped,
-    )
     probabilities, labels = [], []
     progress = Progress("calibration", holdout.num_examples)
-    with evaluation_input.explained_evaluation(holdout, "labeled"):
-        for batch in predictor.over(batches):
-            probabilities.append(batch["probabilities"])
-            labels.append(batch["label"])
-            progress.update(sum(map(len, labels)))
+    for batch in labeled_predictions(predictor, holdout, info, progress):
+        probabilities.append(batch["probabilities"])
+        labels.append(batch["label"])
     progress.finish()
     return np.concatenate(probabilities), np.concatenate(labels)
