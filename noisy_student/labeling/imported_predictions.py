@@ -324,9 +324,8 @@ def _images_of(path: str, unlabeled: RecordSet) -> tuple[list[bytes], np.ndarray
     ids, truth = [], []
     for position, example in records.numbered_examples(path, unlabeled.skipped):
         ids.append(records.example_id(example, path, position).encode())
-        truth.append(records.example_label(example) if unlabeled.truth_known else -1)
-    truth = np.array(truth, np.int64)
-    return ids, np.where(truth < 0, -1, truth - unlabeled.label_offset)
+        truth.append(unlabeled.true_label(example))
+    return ids, np.array(truth, np.int64)
 
 
 def _groups(unlabeled: RecordSet, num_classes: int) -> list[list[str]]:
