@@ -43,7 +43,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Raises:
         InputError: No images, images of one class, or no minimum between 0.05 and 20.
     """
-    _check_holdout(labels)
+    _check_validation(labels)
     logs = _logs(probabilities)
     found = optimize.minimize_scalar(
         lambda log_temperature: _mean_nll(logs / np.exp(log_temperature), labels),
@@ -123,7 +123,7 @@ def _mean_nll(logits: np.ndarray, labels) -> float:
     return float(-_log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
-def _check_holdout(labels: np.ndarray) -> None:
+def _check_validation(labels: np.ndarray) -> None:
     if not len(labels):
         raise InputError(
             "`validation_data`: expected labeled images to fit the temperature on; "

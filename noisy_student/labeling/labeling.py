@@ -62,7 +62,7 @@ class LabelingOptions:
             shard from that one on.
         num_workers: How many share the shards. Neither is part of what the labels
             are: other workers, or one alone, can go on with what is there.
-        holdout: Labeled images that the teacher was not trained on: labels are p^(1/T)
+        validation: Labeled images that the teacher was not trained on: labels are p^(1/T)
             with the T that fits these best, see `calibration`. None: as the teacher
             says.
         label_format: How probabilities are stored, see `data.soft_labels`.
@@ -72,7 +72,7 @@ class LabelingOptions:
     noise: TeacherNoise | None = None
     worker_index: int = setting(0, "Which of the workers this is, from 0.")
     num_workers: int = setting(1, "How many workers share the shards.")
-    holdout: RecordSet | None = None
+    validation: RecordSet | None = None
     label_format: str = setting(
         "float32", "Of stored probabilities: float32, float16 or top_K."
     )
@@ -115,10 +115,10 @@ def label(
     shards = list(shards_by_name(unlabeled, directory))
     label_format = soft_labels.parse_format(options.label_format, len(info.class_names))
     identity, temperature = _identity(info, unlabeled, options), 1.0
-    if options.holdout:
+    if options.validation:
         identity["calibration"] = _calibration(teacher, directory, strategy, options)
         temperature = identity["calibration"]["temperature"]
-    parents = _parents(teacher, unlabeled, options.holdout, identity)
+    parents = _parents(teacher, unlabeled, options.validation, identity)
     stage = Stage(directory, "label", identity, parents)
     if stage.complete:
         return directory
@@ -139,15 +139,15 @@ def label(
     return directory
 
 
-def _parents(teacher, unlabeled, holdout, identity: dict) -> dict[str, Parent]:
+def _parents(teacher, unlabeled, validation, identity: dict) -> dict[str, Parent]:
     """Where what `identity` names lies."""
     found = {
         "teacher": Parent(teacher, identity["teacher_sha256"]),
         "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
     }
-    if holdout:
+    if validation:
         fingerprint = identity["calibration"]["validation_data"]
-        found["validation_data"] = parent_records(holdout, fingerprint)
+        found["validation_data"] = parent_records(validation, fingerprint)
     return found
 
 
@@ -159,7 +159,7 @@ def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict
             "temperature is fitted without noise and would not hold for noised labels."
         )
     record = calibrate_teacher(
-        teacher, options.holdout, directory, strategy, options.batch_size
+        teacher, options.validation, directory, strategy, options.batch_size
     )
     fitted_on = {k: v for k, v in record["identity"].items() if k != "teacher_sha256"}
     return {"temperature": record["temperature"], **fitted_on}

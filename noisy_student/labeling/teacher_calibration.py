@@ -23,19 +23,19 @@ CALIBRATION = "calibration.json"
 
 
 def calibrate_teacher(
-    teacher: str, holdout: RecordSet, directory: str, strategy, batch_size: int
+    teacher: str, validation: RecordSet, directory: str, strategy, batch_size: int
 ) -> dict:
     """Fits, or reads what was fitted, and returns the content of `calibration.json`.
 
     Args:
         teacher: Directory of a trained model.
-        holdout: Labeled images that it was not trained on.
+        validation: Labeled images that it was not trained on.
         directory: Of its predictions; made if missing.
         strategy: Where to compute.
         batch_size: Images a step, over all replicas.
 
     Returns:
-        `identity` (`teacher_sha256`, `validation_data`: the holdout's fingerprint,
+        `identity` (`teacher_sha256`, `validation_data`: the images' fingerprint,
         `label_offset`), `temperature`, `images`, and `before` and `after`, each as
         `calibration.reliability` gives it.
 
@@ -44,8 +44,8 @@ def calibrate_teacher(
     """
     identity = {
         "teacher_sha256": model_files.load_info(teacher).weights_sha256,
-        "validation_data": holdout.fingerprint(),
-        "label_offset": holdout.label_offset,
+        "validation_data": validation.fingerprint(),
+        "label_offset": validation.label_offset,
     }
     # This order: another worker writes the calibration first, then the manifest.
     has_labels = tf.io.gfile.exists(os.path.join(directory, MANIFEST))
@@ -60,7 +60,7 @@ def calibrate_teacher(
             "directory, or delete this one to label anew."
         )
     files.make_directory(directory)
-    probabilities, labels = _predictions(teacher, holdout, strategy, batch_size)
+    probabilities, labels = _predictions(teacher, validation, strategy, batch_size)
     # Another worker may have been first, on a device that rounds otherwise.
     record = read_calibration(directory)
     if record is None:
@@ -115,14 +115,16 @@ def _refuse_other(directory: str, old: dict, new: dict) -> None:
         )
 
 
-def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np.ndarray]:
+def _predictions(
+    teacher, validation, strategy, batch_size
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `[N, C]` of the teacher without noise, and labels `[N]`."""
-    streams.check_not_empty(holdout, "validation_data")
+    streams.check_not_empty(validation, "validation_data")
     model, info = model_files.load_model(teacher)
     predictor = Predictor(model, strategy, batch_size)
     probabilities, labels = [], []
-    progress = Progress("calibration", holdout.num_examples)
-    for batch in labeled_predictions(predictor, holdout, info, progress):
+    progress = Progress("calibration", validation.num_examples)
+    for batch in labeled_predictions(predictor, validation, info, progress):
         probabilities.append(batch["probabilities"])
         labels.append(batch["label"])
     progress.finish()

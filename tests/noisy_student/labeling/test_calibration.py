@@ -108,7 +108,7 @@ def test_a_probability_of_0_for_the_true_class_does_not_break_the_fit(overconfid
         ([1, 2, 3, 4, 0], "equal probabilities.*right on 0.0%.*label_offset"),
     ],
 )
-def test_holdouts_without_a_best_temperature_are_refused(labels, message):
+def test_validation_data_without_a_best_temperature_is_refused(labels, message):
     probabilities = np.full((len(labels), 7), 0.01) + 0.93 * np.eye(7)[: len(labels)]
     with pytest.raises(InputError, match=f"(?s){message}"):
         calibration.fit_temperature(probabilities, np.array(labels))
@@ -120,7 +120,7 @@ def calibrated(finished_run, prepared, cpu, tmp_path_factory):
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     run = str(tmp_path_factory.mktemp("calibrated"))
     directory = os.path.join(run, "generation_1/predictions")
-    options = labeling.LabelingOptions(holdout=prepared.validation)
+    options = labeling.LabelingOptions(validation=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
     return run, directory
 
@@ -173,7 +173,7 @@ def test_a_rerun_fits_nothing(calibrated, finished_run, prepared, cpu, monkeypat
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     monkeypatch.setattr(fitting, "_predictions", None)  # Any fit would fail.
     monkeypatch.setattr(Predictor, "__call__", None)
-    options = labeling.LabelingOptions(holdout=prepared.validation)
+    options = labeling.LabelingOptions(validation=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
 
 
@@ -183,8 +183,8 @@ def test_directories_of_other_labels_are_refused(calibrated, finished_run, prepa
     plain = os.path.join(work_dir, "generation_1/predictions")
     teacher = os.path.join(work_dir, "generation_0/teacher")
 
-    def label(where, holdout, teacher=teacher):
-        options = labeling.LabelingOptions(holdout=holdout)
+    def label(where, validation, teacher=teacher):
+        options = labeling.LabelingOptions(validation=validation)
         labeling.label(teacher, prepared.unlabeled, where, cpu, options)
 
     with pytest.raises(InputError, match="without --calibrate"):
@@ -200,7 +200,7 @@ def test_directories_of_other_labels_are_refused(calibrated, finished_run, prepa
 
 def test_noised_labels_are_not_calibrated(finished_run, prepared, cpu, tmp_path):
     noise = labeling.TeacherNoise(None, 0)
-    options = labeling.LabelingOptions(noise=noise, holdout=prepared.validation)
+    options = labeling.LabelingOptions(noise=noise, validation=prepared.validation)
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     with pytest.raises(InputError, match="`calibrate`.*`noised_teacher`"):
         labeling.label(teacher, prepared.unlabeled, str(tmp_path / "p"), cpu, options)
@@ -218,7 +218,7 @@ def test_iterate_calibrates_on_validation_data(calibrated, tiny, prepared, monke
     )
     monkeypatch.setattr(iterate, "balance", lambda *_, **__: None)
     run.pseudo_label(1, "teacher")
-    assert seen[0][4].holdout is prepared.validation
+    assert seen[0][4].validation is prepared.validation
 
 
 def test_summary_and_report_show_the_calibration(calibrated, finished_run):
