@@ -153,9 +153,9 @@ def _balance(
 
 
 def _described(rule: Rule) -> str:
-    if rule.selection.selection == "unchanged":
+    if rule.settings.selection == "unchanged":
         return "the choice of before, with its copies,"
-    if rule.selection.balance == "none":
+    if rule.settings.balance == "none":
         return "every image that passes the filter, once,"
     return f"{rule.images_per_class:,} examples a class"
 
@@ -174,8 +174,8 @@ def _chosen(
     chosen = choosing.choose(found, rule)
     if not chosen.eligible.any():
         raise InputError(
-            f"`min_confidence` {rule.selection.min_confidence}, `filter` "
-            f"{rule.selection.filter}: expected some of the {count:,} predictions to pass; "
+            f"`min_confidence` {rule.settings.min_confidence}, `filter` "
+            f"{rule.settings.filter}: expected some of the {count:,} predictions to pass; "
             "there are none. Choose a lower threshold, a larger part of the pool, or train "
             "the teacher longer."
         )

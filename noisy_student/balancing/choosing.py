@@ -87,8 +87,8 @@ class Shards:
 def choose(shards: Shards, rule: Rule) -> Selection:
     """The selection by `rule` among the predictions."""
     steps = {"reference": _reference, "unchanged": _counted}
-    find = steps.get(rule.selection.selection, _ranked)
-    if rule.selection.balance == "none":
+    find = steps.get(rule.settings.selection, _ranked)
+    if rule.settings.balance == "none":
         find = _counted
     if shards.predictions <= AT_ONCE:
         return _at_once(shards, rule, find)

@@ -47,7 +47,7 @@ class ShardWriter:
         images = records.numbered_examples(images_path, self.unlabeled.skipped)
         predicted = _kept_predictions(predictions_path, index, copies > 0)
         tally = _Tally()
-        if self.rule.selection.selection == "unchanged":
+        if self.rule.settings.selection == "unchanged":
             copies[:] = 0  # The image's own.
         examples = (
             self._pseudo_labeled(image, prediction, int(copies[row]), tally)

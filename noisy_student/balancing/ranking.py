@@ -97,7 +97,7 @@ def finished(ties: Ties, rule: Rule, candidates) -> Selection:
         copies=np.where(ties.by_rank, 1, all_copies),
         extra_below=np.where(ties.by_rank, 0, below),
     )
-    if rule.selection.selection != "uniform":
+    if rule.settings.selection != "uniform":
         return selection
     # By hash alone: confidences say nothing, and what is drawn occurs "once more".
     drawn = np.where(below > 0, below, ALL_HASHES)

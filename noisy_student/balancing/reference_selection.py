@@ -36,7 +36,7 @@ def reference_selection(counts: np.ndarray, rule: Rule) -> Selection:
     above = counts[:, ::-1].cumsum(1)[:, ::-1]  # At or above each edge.
     enough = (above >= rule.images_per_class).sum(1) - 1  # The highest such edge.
     # As float32, which confidences are compared in: else equal ones would be lost.
-    lowest = float(np.float32(rule.selection.min_confidence)) if rule.thresholded else 0.0
+    lowest = float(np.float32(rule.settings.min_confidence)) if rule.thresholded else 0.0
     threshold = np.maximum(np.where(enough >= 0, _EDGES[enough], lowest), lowest)
     eligible = above[:, 0]
     total = np.where(enough >= 0, above[np.arange(len(above)), enough], eligible)
