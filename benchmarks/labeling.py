@@ -17,8 +17,8 @@ import time
 
 from absl import flags
 
-from benchmarks.photos import photos
-from data import files
+from benchmarks import results
+from benchmarks.photos import write_photos
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -47,10 +47,8 @@ def main():
             contestants[f"labeling, batches of {size}"] = _labeling(predictor, directory)
         found = measure(contestants)
     print(as_markdown(found))
-    if _OUTPUT.value:
-        given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZES, _SHARDS, _IMAGES, _ROUNDS)
-        settings = {flag.name: flag.value for flag in given}
-        files.write_json(_OUTPUT.value, {"settings": settings, "ms_an_image": found})
+    given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZES, _SHARDS, _IMAGES, _ROUNDS)
+    results.write(_OUTPUT.value, results.settings(*given), ms_an_image=found)
 
 
 def measure(contestants) -> dict[str, dict[str, dict[str, float]]]:
@@ -79,17 +77,15 @@ def measure(contestants) -> dict[str, dict[str, dict[str, float]]]:
 
 def as_markdown(found) -> str:
     """A row a contestant; below each labeling, its throughput over the forward pass."""
-    lines = ["| | wall, min | median | CPU, min | median |", "|---" * 5 + "|"]
-    before = None
+    rows, before = [], None
     for name, row in found.items():
         values = [row[key][of] for key in ("wall", "cpu") for of in ("min", "median")]
-        lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
+        rows.append([name, *(f"{value:.2f}" for value in values)])
         if name.startswith("labeling"):
             parts = [b / v for b, v in zip(before, values, strict=True)]
-            cells = " | ".join(f"{100 * part:.1f} %" for part in parts)
-            lines.append(f"| of the forward pass | {cells} |")
+            rows.append(["of the forward pass", *(f"{100 * p:.1f} %" for p in parts)])
         before = values
-    return "\n".join(lines)
+    return results.markdown(["", "wall, min", "median", "CPU, min", "median"], rows)
 
 
 def _model():
@@ -123,7 +119,8 @@ def _labeling(predictor, directory):
     from noisy_student.stages.manifest import Stage
     from noisy_student.stages.progress import Progress
 
-    unlabeled = _records(directory)
+    shards = _SHARDS.value
+    unlabeled = write_photos(directory, _IMAGES.value, _CLASSES, shards, labeled=False)
     names = list(unlabeled.class_names)
     teacher = ModelInfo(names, _IMAGE_SIZE.value, "inception", _VARIANT.value, 0, "")
     images = LabeledImages(unlabeled, teacher)
@@ -140,26 +137,6 @@ def _labeling(predictor, directory):
         return unlabeled.num_examples
 
     return turn
-
-
-def _records(directory):
-    from data import records
-    from data.records import RecordSet
-
-    paths, encoded = [], photos()
-    for shard in range(_SHARDS.value):
-        name = records.shard_name("unlabeled", shard, _SHARDS.value)
-        paths.append(os.path.join(directory, name))
-        examples = (
-            {
-                records.IMAGE: encoded[number % len(encoded)],
-                records.ID: f"{shard}/{number}".encode(),
-            }
-            for number in range(_IMAGES.value)
-        )
-        records.write_shard(paths[-1], examples)
-    counts = (_IMAGES.value,) * _SHARDS.value
-    return RecordSet(tuple(paths), counts, tuple(map(str, range(_CLASSES))))
 
 
 if __name__ == "__main__":
