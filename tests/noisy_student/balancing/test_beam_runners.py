@@ -35,8 +35,8 @@ def test_what_is_no_option_is_refused():
 @pytest.mark.parametrize(
     ("name", "option", "message"),
     [
-        ("direct", "--dask_client_address=tcp://a:1", "for --runner=dask"),
-        ("dask", "--direct_num_workers=2", "for --runner=direct"),
+        ("direct", "--dask_client_address=tcp://a:1", "with --runner=dask alone"),
+        ("dask", "--direct_num_workers=2", "with --runner=direct alone"),
         ("dataflow", "--no_wait_until_finish", "result of the one before"),
     ],
 )

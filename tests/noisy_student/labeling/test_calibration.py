@@ -10,6 +10,7 @@ import pytest
 from data import files
 from data.errors import InputError
 from noisy_student import config, iterate
+from noisy_student.iteration import record as run_record
 from noisy_student.labeling import calibration, labeling
 from noisy_student.labeling import teacher_calibration as fitting
 from noisy_student.labeling.predictions import read_index
@@ -227,7 +228,7 @@ def test_summary_and_report_show_the_calibration(calibrated, finished_run):
     balanced = "generation_1/balanced"
     shutil.copytree(os.path.join(finished, balanced), os.path.join(run, balanced))
     record = fitting.read_calibration(directory)
-    labels = record.pseudo_labels(os.path.join(run, "generation_1"))
+    labels = run_record.pseudo_labels(os.path.join(run, "generation_1"))
     assert labels["calibration"] == {
         "temperature": record["temperature"],
         "images": 297,

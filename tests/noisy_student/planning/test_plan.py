@@ -154,8 +154,8 @@ def test_the_speed_is_that_of_real_steps(tiny, cpu, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"measure": True}, "`measure`: expected together with --dry_run"),
-        ({"images_per_second": 5.0}, "`images_per_second`: expected together"),
+        ({"measure": True}, "`measure`: expected only together with --dry_run"),
+        ({"images_per_second": 5.0}, "`images_per_second`: expected only together"),
         (
             {"dry_run": True, "measure": True, "images_per_second": 5.0},
             "expected none with --measure.*5",

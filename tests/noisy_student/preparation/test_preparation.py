@@ -165,7 +165,7 @@ def test_too_few_labels_name_the_class(folders, tmp_path):
     config = dataclasses.replace(
         folders, unlabeled_data="", labels_per_class=6, test_data=folders.labeled_data
     )
-    with pytest.raises(InputError, match=r"at least 6.*'dog' has 5"):
+    with pytest.raises(InputError, match=r"at least 6.*received 5 of class 'dog'"):
         prepare(config, str(tmp_path / "out"), seed=0)
 
 

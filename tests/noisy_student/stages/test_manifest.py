@@ -80,7 +80,7 @@ def test_finish_refuses_missing_shards(stage):
 
 
 def test_unfinished_stage_cannot_be_read(stage):
-    with pytest.raises(InputError, match="not finished"):
+    with pytest.raises(InputError, match="half done"):
         read_manifest(stage.directory)
 
 
