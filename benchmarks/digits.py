@@ -10,10 +10,10 @@ images stay the same. Run again, it goes on where it stopped.
 
 import dataclasses
 import os
-import statistics
 
 from absl import flags
 
+from benchmarks import results
 from data import files
 from noisy_student import recipes
 from noisy_student.iterate import iterate
@@ -24,8 +24,6 @@ _SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds, from 0 on.")
 _OUTPUT = flags.DEFINE_string("output", "", "Path without ending; empty: print only.")
 _RECIPE = flags.DEFINE_string("recipe", "digits", "The recipe to run.")
 strategy_flags.define()
-
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def main():
@@ -40,7 +38,7 @@ def main():
     print(markdown)
     if _OUTPUT.value:
         files.write_json(f"{_OUTPUT.value}.json", {"seeds": rows})
-        replace_table(f"{_OUTPUT.value}.md", markdown)
+        results.replace_marked(f"{_OUTPUT.value}.md", markdown)
 
 
 def measured(summary: dict) -> dict[str, float]:
@@ -64,21 +62,13 @@ def measured(summary: dict) -> dict[str, float]:
 
 
 def as_markdown(rows: list[dict]) -> str:
-    seeds = " | ".join(f"seed {seed}" for seed in range(len(rows)))
-    lines = [f"| % | mean ± std | {seeds} |", "|---" * (len(rows) + 2) + "|"]
+    seeds = [f"seed {seed}" for seed in range(len(rows))]
+    lines = []
     for name in rows[0]:
         values = [row[name] for row in rows]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        cells = " | ".join(f"{value:.1f}" for value in values)
-        lines.append(f"| {name} | {statistics.mean(values):.1f} ± {spread:.1f} | {cells} |")
-    return "\n".join(lines)
-
-
-def replace_table(path: str, markdown: str) -> None:
-    with open(path) as file:
-        before, rest = file.read().split(BEGIN)
-    with open(path, "w") as file:
-        file.write(f"{before}{BEGIN}\n{markdown}\n{END}{rest.split(END)[1]}")
+        cells = [f"{value:.1f}" for value in values]
+        lines.append([name, results.mean_and_spread(values, 1), *cells])
+    return results.markdown(["%", "mean ± std", *seeds], lines)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import tensorflow as tf
 from absl import flags
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
+from benchmarks import results
 from benchmarks.photos import photos
-from data import augmentation, crops, files, randaugment
+from data import augmentation, crops, randaugment
 from tpu_scripts import setting_flags
 
 _MAGNITUDES = flags.DEFINE_list("magnitudes", ["9", "27"], "RandAugment's M.")
@@ -37,7 +38,7 @@ _NUM_OPS = 2
 
 
 def main():
-    results = {}
+    found = {}
     for magnitude in map(float, _MAGNITUDES.value):
         contests = {
             "RandAugment": _randaugment_contest(magnitude),
@@ -45,11 +46,10 @@ def main():
         }
         for name, contestants in contests.items():
             title = f"{name}, M = {magnitude:g}"
-            results[title] = measure(contestants)
-            _print(title, results[title])
-    if _OUTPUT.value:
-        settings = {f.name: f.value for f in (_IMAGE_SIZE, _BATCH_SIZE, _BATCHES, _ROUNDS)}
-        files.write_json(_OUTPUT.value, {"settings": settings, "ms": results})
+            found[title] = measure(contestants)
+            _print(title, found[title])
+    settings = results.settings(_IMAGE_SIZE, _BATCH_SIZE, _BATCHES, _ROUNDS)
+    results.write(_OUTPUT.value, settings, ms=found)
 
 
 def measure(contestants) -> dict[str, dict[str, float]]:

@@ -10,13 +10,13 @@ each format. Run again, it goes on where it stopped.
 
 import dataclasses
 import os
-import statistics
 import tempfile
 
 import numpy as np
 import tensorflow as tf
 from absl import flags
 
+from benchmarks import results
 from data import evaluation_input, files, records, soft_labels
 from noisy_student import recipes
 from noisy_student.balancing.balancing import balance
@@ -37,7 +37,6 @@ _OUTPUT = flags.DEFINE_string("output", "", "Path without ending; empty: print o
 strategy_flags.define()
 
 PAGE = "docs/pseudo_labels.md"
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 STORED = ("float32", "float16", "top_1", "top_3", "top_10")
 TRAINED = ("float32", "float16", "top_1", "top_3")
 IMAGES = 2_000  # Of the made-up predictions.
@@ -54,10 +53,7 @@ def main():
     print(markdown)
     if _OUTPUT.value:
         files.write_json(f"{_OUTPUT.value}.json", found)
-        with open(PAGE) as file:
-            before, rest = file.read().split(BEGIN)
-        with open(PAGE, "w") as file:
-            file.write(f"{before}{BEGIN}\n{markdown}\n{END}{rest.split(END)[1]}")
+        results.replace_marked(PAGE, markdown)
 
 
 def bytes_an_image() -> dict:
@@ -214,50 +210,36 @@ def as_markdown(found: dict) -> str:
 
 
 def _bytes_table(found: dict) -> str:
-    lines = [
-        "| format | bytes an image, 10 classes | 1,000 classes | of 300M images |",
-        "|---|---|---|---|",
-    ]
+    header = ["format", "bytes an image, 10 classes", "1,000 classes", "of 300M images"]
+    rows = []
     for name in STORED:
         few, many = found["10"][name], found["1000"][name]
         total = many * PAPER_IMAGES / 1e9
-        lines.append(f"| `{name}` | {few:.0f} | {many:,.0f} | {total:,.0f} GB |")
-    return "\n".join(lines)
+        rows.append([f"`{name}`", f"{few:.0f}", f"{many:,.0f}", f"{total:,.0f} GB"])
+    return results.markdown(header, rows)
 
 
 def _entropy_table(found: dict) -> str:
-    lines = [
-        "| format | cross entropy | mean change | mean distance | largest distance |",
-        "|---|---|---|---|---|",
-    ]
+    header = ["format", "cross entropy", "mean change", "mean distance"]
+    rows = []
     for name in STORED:
         row = found[name]
-        lines.append(
-            f"| `{name}` | {row['mean']:.4f} | {row['mean_change']:+.1e} | "
-            f"{row['mean_distance']:.1e} | {row['largest_distance']:.1e} |"
-        )
-    return "\n".join(lines)
+        cells = [f"{row['mean']:.4f}", f"{row['mean_change']:+.1e}"]
+        cells += [f"{row[key]:.1e}" for key in ("mean_distance", "largest_distance")]
+        rows.append([f"`{name}`", *cells])
+    return results.markdown([*header, "largest distance"], rows)
 
 
 def _student_table(found: dict) -> str:
-    seeds = " | ".join(f"seed {seed}" for seed in range(len(found["float32"]["top_1"])))
-    lines = [
-        f"| labels | test top-1, % | {seeds} | loss on the float32 labels |",
-        "|---" * (len(found["float32"]["top_1"]) + 3) + "|",
-    ]
+    seeds = [f"seed {seed}" for seed in range(len(found["float32"]["top_1"]))]
+    header = ["labels", "test top-1, %", *seeds, "loss on the float32 labels"]
+    rows = []
     for name in TRAINED:
         values = found[name]["top_1"]
-        cells = " | ".join(f"{value:.1f}" for value in values)
-        loss = _spread(found[name]["loss"], 3)
-        lines.append(f"| `{name}` | {_spread(values, 1)} | {cells} | {loss} |")
-    return "\n".join(lines)
-
-
-def _spread(values, digits: int) -> str:
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+        cells = [results.mean_and_spread(values, 1), *(f"{v:.1f}" for v in values)]
+        loss = results.mean_and_spread(found[name]["loss"], 3)
+        rows.append([f"`{name}`", *cells, loss])
+    return results.markdown(header, rows)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import time
 
 from absl import flags
 
-from benchmarks.photos import photos
-from data import files
+from benchmarks import results
+from benchmarks.photos import write_photos
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -47,10 +47,8 @@ def main():
             contestants[f"labeling, batches of {size}"] = _labeling(predictor, directory)
         found = measure(contestants)
     print(as_markdown(found))
-    if _OUTPUT.value:
-        given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZES, _SHARDS, _IMAGES, _ROUNDS)
-        settings = {flag.name: flag.value for flag in given}
-        files.write_json(_OUTPUT.value, {"settings": settings, "ms_an_image": found})
+    given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZES, _SHARDS, _IMAGES, _ROUNDS)
+    results.write(_OUTPUT.value, results.settings(*given), ms_an_image=found)
 
 
 def measure(contestants) -> dict[str, dict[str, dict[str, float]]]:
@@ -79,17 +77,15 @@ def measure(contestants) -> dict[str, dict[str, dict[str, float]]]:
 
 def as_markdown(found) -> str:
     """A row a contestant; below each labeling, its throughput over the forward pass."""
-    lines = ["| | wall, min | median | CPU, min | median |", "|---" * 5 + "|"]
-    before = None
+    rows, before = [], None
     for name, row in found.items():
         values = [row[key][of] for key in ("wall", "cpu") for of in ("min", "median")]
-        lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
+        rows.append([name, *(f"{value:.2f}" for value in values)])
         if name.startswith("labeling"):
             parts = [b / v for b, v in zip(before, values, strict=True)]
-            cells = " | ".join(f"{100 * part:.1f} %" for part in parts)
-            lines.append(f"| of the forward pass | {cells} |")
+            rows.append(["of the forward pass", *(f"{100 * p:.1f} %" for p in parts)])
         before = values
-    return "\n".join(lines)
+    return results.markdown(["", "wall, min", "median", "CPU, min", "median"], rows)
 
 
 def _model():
@@ -116,12 +112,15 @@ def _forward(predictor):
 
 
 def _labeling(predictor, directory):
+    from data.soft_labels import FLOAT32
+    from noisy_student.labeling.prediction_writer import PredictionWriter
     from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
     from noisy_student.models.model_files import ModelInfo
     from noisy_student.stages.manifest import Stage
     from noisy_student.stages.progress import Progress
 
-    unlabeled = _records(directory)
+    shards = _SHARDS.value
+    unlabeled = write_photos(directory, _IMAGES.value, _CLASSES, shards, labeled=False)
     names = list(unlabeled.class_names)
     teacher = ModelInfo(names, _IMAGE_SIZE.value, "inception", _VARIANT.value, 0, "")
     images = LabeledImages(unlabeled, teacher)
@@ -129,34 +128,15 @@ def _labeling(predictor, directory):
 
     def turn():
         output = os.path.join(directory, f"{predictor.batch_size}-{next(turns)}")
-        stage = Stage(output, "label", {"label_format": "float32"})
+        stage = Stage(output, "label", {})
         progress = Progress("labeling", unlabeled.num_examples)
-        label_shards(predictor, images, range(_SHARDS.value), stage, progress)
+        with PredictionWriter(stage, FLOAT32) as writer:
+            label_shards(predictor, images, range(_SHARDS.value), writer, progress)
         shards = [os.path.basename(path) for path in unlabeled.files]
         stage.finish(shards)
         return unlabeled.num_examples
 
     return turn
-
-
-def _records(directory):
-    from data import records
-    from data.records import RecordSet
-
-    paths, encoded = [], photos()
-    for shard in range(_SHARDS.value):
-        name = records.shard_name("unlabeled", shard, _SHARDS.value)
-        paths.append(os.path.join(directory, name))
-        examples = (
-            {
-                records.IMAGE: encoded[number % len(encoded)],
-                records.ID: f"{shard}/{number}".encode(),
-            }
-            for number in range(_IMAGES.value)
-        )
-        records.write_shard(paths[-1], examples)
-    counts = (_IMAGES.value,) * _SHARDS.value
-    return RecordSet(tuple(paths), counts, tuple(map(str, range(_CLASSES))))
 
 
 if __name__ == "__main__":

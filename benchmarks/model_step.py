@@ -18,8 +18,7 @@ import sys
 
 from absl import flags
 
-from benchmarks import contestants
-from data import files
+from benchmarks import contestants, results
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -46,19 +45,16 @@ def main():
             for name, worker in workers.items():
                 turns[name][mode].append(worker.run(mode, _STEPS.value))
     missing = {name: w.missing for name, w in workers.items() if w.missing}
-    measured = {name: found for name, found in turns.items() if name not in missing}
-    results = {
-        mode: {name: summary(found[mode]) for name, found in measured.items()}
+    measured = {name: each for name, each in turns.items() if name not in missing}
+    found = {
+        mode: {name: summary(each[mode]) for name, each in measured.items()}
         for mode in MODES
     }
     for mode, title in MODES.items():
-        print(f"{title}, ms\n\n{as_markdown(results[mode], missing)}\n")
-    if _OUTPUT.value:
-        settings = {f.name: f.value for f in (_VARIANT, _IMAGE_SIZE, _BATCH_SIZE)}
-        settings.update(rounds=_ROUNDS.value, steps=_STEPS.value)
-        settings["onednn"] = os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
-        results = {"settings": settings, **results, "missing": missing}
-        files.write_json(_OUTPUT.value, results)
+        print(f"{title}, ms\n\n{as_markdown(found[mode], missing)}\n")
+    settings = results.settings(_VARIANT, _IMAGE_SIZE, _BATCH_SIZE, _ROUNDS, _STEPS)
+    settings["onednn"] = os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    results.write(_OUTPUT.value, settings, **found, missing=missing)
 
 
 class Worker:
@@ -99,17 +95,15 @@ def summary(turns: list[dict[str, float]]) -> dict[str, float]:
 
 def as_markdown(rows: dict[str, dict], missing: dict[str, str]) -> str:
     """A table; the last two columns say how long the first takes, each being 1."""
-    lines = [
-        "| | CPU min | CPU median | user | sys | wall | first / this, min | median |",
-        "|---" * 8 + "|",
-    ]
-    first = next(iter(rows.values()), None)
+    header = ["", "CPU min", "CPU median", "user", "sys", "wall"]
+    header += ["first / this, min", "median"]
+    first, lines = next(iter(rows.values()), None), []
     for name, row in rows.items():
         cells = [f"{value:.0f}" for value in row.values()]
         cells += [f"{first[key] / row[key]:.2f}" for key in ("cpu_min", "cpu_median")]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += [f"| {name} | not there: {reason} |" for name, reason in missing.items()]
-    return "\n".join(lines)
+        lines.append([name, *cells])
+    lines += [[name, f"not there: {reason}"] for name, reason in missing.items()]
+    return results.markdown(header, lines)
 
 
 if __name__ == "__main__":

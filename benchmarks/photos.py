@@ -1,6 +1,7 @@
 """Photos to measure with."""
 
 import io
+import os
 
 from PIL import Image
 
@@ -20,3 +21,33 @@ def photos() -> list[bytes]:
             part.save(file, "JPEG", quality=90)
             found.append(file.getvalue())
     return found
+
+
+def write_photos(
+    directory: str, images: int, classes: int, shards: int = 1, labeled: bool = True
+):
+    """Shards of photos that repeat, as a `data.records.RecordSet`.
+
+    Args:
+        directory: Where they go.
+        images: In each shard.
+        classes: How many; labels go round.
+        shards: How many.
+        labeled: Whether records have labels.
+    """
+    from data import records
+
+    kind, encoded, paths = "labeled" if labeled else "unlabeled", photos(), []
+    for shard in range(shards):
+        paths.append(os.path.join(directory, records.shard_name(kind, shard, shards)))
+        examples = (
+            records.Record(
+                f"{shard}/{number}",
+                encoded[number % len(encoded)],
+                number % classes if labeled else -1,
+            )
+            for number in range(images)
+        )
+        records.write_shard(paths[-1], map(records.image_example, examples))
+    names = tuple(map(str, range(classes)))
+    return records.RecordSet(tuple(paths), (images,) * shards, names)

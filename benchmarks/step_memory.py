@@ -18,7 +18,7 @@ import sys
 
 from absl import flags
 
-from data import files
+from benchmarks import results
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -48,23 +48,18 @@ def main():
             rows.append({"unlabeled_ratio": ratio, "remedy": remedy, **found})
             print(rows[-1], flush=True)
     print(as_markdown(rows))
-    if _OUTPUT.value:
-        given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZE, _STEPS)
-        settings = {flag.name: flag.value for flag in given}
-        files.write_json(_OUTPUT.value, {"settings": settings, "rows": rows})
+    settings = results.settings(_VARIANT, _IMAGE_SIZE, _BATCH_SIZE, _STEPS)
+    results.write(_OUTPUT.value, settings, rows=rows)
 
 
 def as_markdown(rows) -> str:
-    lines = [
-        "| unlabeled_ratio | images | remedy | GiB | as planned | CPU-s a step |",
-        "|---" * 6 + "|",
-    ]
+    header = ["unlabeled_ratio", "images", "remedy", "GiB", "as planned", "CPU-s a step"]
+    lines = []
     for row in rows:
-        lines.append(
-            f"| {row['unlabeled_ratio']:g} | {row['images']} | {row['remedy']} | "
-            f"{row['gib']:.2f} | {row['planned_gib']:.2f} | {row['cpu_seconds']:.1f} |"
-        )
-    return "\n".join(lines)
+        cells = [f"{row['unlabeled_ratio']:g}", str(row["images"]), row["remedy"]]
+        cells += [f"{row[key]:.2f}" for key in ("gib", "planned_gib")]
+        lines.append([*cells, f"{row['cpu_seconds']:.1f}"])
+    return results.markdown(header, lines)
 
 
 def _in_own_process(what: str) -> dict:

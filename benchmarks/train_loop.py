@@ -21,8 +21,9 @@ import time
 
 from absl import flags
 
-from benchmarks.photos import photos
-from data import files, streams
+from benchmarks import results
+from benchmarks.photos import write_photos
+from data import streams
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -51,23 +52,18 @@ def main():
         for name, times in turns.items()
     }
     print(as_markdown(found))
-    if _OUTPUT.value:
-        given = (_VARIANT, _IMAGE_SIZE, _BATCH_SIZE, _ROUNDS, _STEPS)
-        settings = {flag.name: flag.value for flag in given}
-        files.write_json(_OUTPUT.value, {"settings": settings, "cpu_ms_a_step": found})
+    settings = results.settings(_VARIANT, _IMAGE_SIZE, _BATCH_SIZE, _ROUNDS, _STEPS)
+    results.write(_OUTPUT.value, settings, cpu_ms_a_step=found)
 
 
 def as_markdown(found) -> str:
-    lines = [
-        "| | CPU-ms a step, min | median | of the network, min | median |",
-        "|---" * 5 + "|",
-    ]
+    header = ["", "CPU-ms a step, min", "median", "of the network, min", "median"]
+    rows = []
     for name, row in found.items():
         parts = [row[key] / found["network"][key] for key in ("min", "median")]
         cells = [f"{row['min']:.0f}", f"{row['median']:.0f}"]
-        cells += [f"{100 * part:.1f} %" for part in parts]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([name, *cells, *(f"{100 * part:.1f} %" for part in parts)])
+    return results.markdown(header, rows)
 
 
 class _Worker:
@@ -194,31 +190,13 @@ def _job(directory):
     from noisy_student.training.job import TrainingJob
 
     return TrainingJob(
-        labeled=_records(directory),
+        labeled=write_photos(directory, _PHOTOS, _CLASSES),
         pseudo_labeled=None,
         model=ModelConfig(variant=_VARIANT.value, image_size=_IMAGE_SIZE.value),
         training=TrainingConfig(batch_size=_BATCH_SIZE.value, duration="1e6 steps"),
         augmentation=PRESETS["imagenet"],
         seed=0,
     )
-
-
-def _records(directory):
-    from data import records
-    from data.records import RecordSet
-
-    path = os.path.join(directory, records.shard_name("labeled", 0, 1))
-    encoded = photos()
-    examples = (
-        {
-            records.IMAGE: encoded[number % len(encoded)],
-            records.ID: str(number).encode(),
-            records.TRUE_LABEL: number % _CLASSES,
-        }
-        for number in range(_PHOTOS)
-    )
-    count = records.write_shard(path, examples)
-    return RecordSet((path,), (count,), tuple(map(str, range(_CLASSES))))
 
 
 if __name__ == "__main__":

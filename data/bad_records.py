@@ -15,12 +15,11 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from data import crops, records, soft_labels
-from data.errors import InputError
+from data.errors import InputError, reason_of
 from data.records import BadRecord, RecordSet
 from data.soft_labels import FLOAT32, LabelFormat
 from data.untuned import untuned
 
-KINDS = ("labeled", "pseudo_labeled", "unlabeled")
 # What a bad record makes of a tf.data pipeline. The last one comes from Python:
 # TensorFlow quotes the bytes of what is no tf.train.Example in its message.
 PIPELINE_ERRORS = (
@@ -39,7 +38,7 @@ class Contract:
     """What the records of a set must hold.
 
     Attributes:
-        kind: One of `KINDS`, see `data.records`.
+        kind: `labeled`, `pseudo_labeled` or `unlabeled`, see `data.records`.
         num_classes: Labels lie below it and as many probabilities are stored;
             None: any label.
         label_offset: Subtracted from true labels.
@@ -79,7 +78,7 @@ class Contract:
 
 
 def contract_of(examples: RecordSet, kind: str) -> Contract:
-    """What the records of a set must hold, read as `kind` (one of `KINDS`)."""
+    """What the records of a set must hold, read as `kind` (see `Contract`)."""
     if kind != "pseudo_labeled":
         return Contract(kind, examples.num_classes, examples.label_offset)
     label_format = soft_labels.format_of_set(examples)
@@ -153,8 +152,7 @@ def _image_problem(encoded: bytes) -> tuple[str, str] | None:
         with tf.device("/CPU:0"):
             crops.decode(tf.constant(encoded))
     except (tf.errors.InvalidArgumentError, ValueError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        reason = reason.split("}} ")[-1].split(" [Op:")[0].splitlines()[0]
+        reason = reason_of(getattr(error, "message", None) or str(error)).splitlines()[0]
         text = f"expected a JPEG, PNG, GIF or BMP file; received {len(encoded)} bytes"
         return f"`{records.IMAGE}`: {text}: {reason.rstrip('.')}.", "Mend the image"
     return None
@@ -200,7 +198,7 @@ def _serialized_records(path: str) -> Iterator[bytes | BadRecord]:
             yield serialized
             count += 1
     except tf.errors.DataLossError as error:
-        reason = error.message.split("}} ")[-1].split(" [Op:")[0]
+        reason = reason_of(error.message)
         text = f"expected a whole TFRecord; received a cut or damaged one ({reason})."
         yield BadRecord(path, count, "", text, _REWRITE, rest_of_file=True)
 

@@ -17,6 +17,12 @@ from data.record_order import numbered_records
 from data.records import BadRecord, RecordSet
 from data.untuned import BATCHES_AHEAD, untuned
 
+_FEATURES = {
+    records.IMAGE: tf.io.FixedLenFeature([], tf.string),
+    records.ID: tf.io.FixedLenFeature([], tf.string, ""),
+    records.TRUE_LABEL: tf.io.FixedLenFeature([], tf.int64, -1),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class InputNoise:
@@ -55,21 +61,8 @@ def evaluation_batches(
             `position` in it, which is -1 for blank examples.
     """
 
-    def image(encoded, identity):
-        if noise is None:
-            return aug.clean(encoded, image_size, crop)
-        seed = noise_seed(identity, noise.seed)
-        return aug.augmented(encoded, image_size, noise.augmentation, seed)
-
-    def parse(path, position, serialized):
-        features = tf.io.parse_single_example(
-            serialized,
-            {
-                records.IMAGE: tf.io.FixedLenFeature([], tf.string),
-                records.ID: tf.io.FixedLenFeature([], tf.string, ""),
-                records.TRUE_LABEL: tf.io.FixedLenFeature([], tf.int64, -1),
-            },
-        )
+    def example(path, position, serialized):
+        features = tf.io.parse_single_example(serialized, _FEATURES)
         stored = features[records.TRUE_LABEL]
         label = tf.where(stored < 0, stored, stored - label_offset)
         if num_classes is not None:
@@ -77,7 +70,7 @@ def evaluation_batches(
         identity = record_id(features[records.ID], path, position)
         place = {"path": path, "position": position} if by_file else {}
         return {
-            "image": image(features[records.IMAGE], identity),
+            "image": _image(features[records.IMAGE], identity, image_size, crop, noise),
             "label": tf.cast(label, tf.int32),
             "id": identity,
             **place,
@@ -89,8 +82,15 @@ def evaluation_batches(
     dataset = tf.data.Dataset.from_tensor_slices(list(paths)).flat_map(read)
     if by_file:
         dataset = dataset.prefetch(batch_size)  # The next file is opened in good time.
-    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)
     return untuned(dataset.batch(batch_size).prefetch(BATCHES_AHEAD))
+
+
+def _image(encoded, identity, image_size: int, crop: str, noise: InputNoise | None):
+    if noise is None:
+        return aug.clean(encoded, image_size, crop)
+    seed = noise_seed(identity, noise.seed)
+    return aug.augmented(encoded, image_size, noise.augmentation, seed)
 
 
 def explained_evaluation(examples: RecordSet, kind: str, paths=None):

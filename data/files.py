@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import tensorflow as tf
 
+from data.errors import InputError
+
 TEMPORARY_SUFFIX = ".incomplete"
 _THREADS = 16  # An object store answers a request in some 50 ms, but many at once.
 
@@ -51,6 +53,20 @@ def atomic_path(path: str):
         raise
 
 
+@contextlib.contextmanager
+def atomic_open(path: str, mode: str = "w") -> Iterator[tf.io.gfile.GFile]:
+    """Yields a file to write; it is at `path` when the block succeeds.
+
+    Closed before it is renamed, see `atomic_path`.
+
+    Args:
+        path: Where it goes.
+        mode: `w`, or `wb` for bytes.
+    """
+    with atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, mode) as file:
+        yield file
+
+
 def _to_disk(path: str) -> None:
     if not os.path.isfile(path):  # A directory, or nothing was written.
         return
@@ -59,6 +75,22 @@ def _to_disk(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(directory: str) -> None:
+    """Makes `directory` and proves that files can be written to it."""
+    probe = os.path.join(directory, f".writable-{unique_name()}")
+    try:
+        tf.io.gfile.makedirs(directory)
+        with tf.io.gfile.GFile(probe, "w") as file:
+            file.write("")
+        tf.io.gfile.remove(probe)
+    except (OSError, tf.errors.OpError) as error:
+        reason = getattr(error, "message", None) or str(error)
+        raise InputError(
+            f"{directory}: expected a directory that can be written to; {reason}. "
+            "Choose another --work_dir or --output_dir."
+        ) from error
 
 
 def unique_name() -> str:
@@ -70,7 +102,7 @@ def unique_name() -> str:
 
 def write_json(path: str, value) -> None:
     """Writes `value` as indented JSON, atomically."""
-    with atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with atomic_open(path) as file:
         file.write(json.dumps(value, indent=2) + "\n")
 
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from data import image_ops
 
+# A draw is an index into these: another order, or one more, is another augmentation.
 OPS = (
     "AutoContrast",
     "Equalize",
@@ -218,9 +219,14 @@ def apply_op(
         place: Two floats in [0, 1): where in y and x a cutout lies.
         mode: `reference` or `corrected` contrast.
     """
-    factor = strengths.enhance[0 if direction > 0 else -1]
-    # At exactly 1 the published code returns the image; rounding would not.
-    enhances = factor != 1.0
+    if name in _ENHANCEMENTS:
+        factor = strengths.enhance[0 if direction > 0 else -1]
+        return _enhanced(name, image, factor, mode)
+    if name in _GATHERED:
+        height, width = image.shape[:2]
+        transform = _transform(name, strengths, direction, height, width)
+        sources = image_ops.source_pixels(transform, height, width)
+        return image_ops.move_pixels(image, sources)
     shift = direction * strengths.translate
     match name:
         case "AutoContrast":
@@ -235,27 +241,28 @@ def apply_op(
             return image_ops.solarize(image, strengths.solarize_threshold)
         case "SolarizeAdd":
             return image_ops.solarize_add(image, strengths.solarize_add)
-        case "Color":
-            return image_ops.color(image, factor) if enhances else image
-        case "Contrast":
-            grey = _contrast_grey(image, mode)
-            return image_ops.contrast(image, grey, factor) if enhances else image
-        case "Brightness":
-            return image_ops.brightness(image, factor) if enhances else image
-        case "Sharpness":
-            return image_ops.sharpness(image, factor) if enhances else image
         case "Cutout":
             return image_ops.cutout(image, strengths.cutout, place)
         case "TranslateX":
             return image_ops.translate(image, shift, 0.0)
         case "TranslateY":
             return image_ops.translate(image, 0.0, shift)
-    if name not in _GATHERED:
-        raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
-    height, width = image.shape[:2]
-    transform = _transform(name, strengths, direction, height, width)
-    sources = image_ops.source_pixels(transform, height, width)
-    return image_ops.move_pixels(image, sources)
+    raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
+
+
+def _enhanced(name, image, factor: float, mode: str) -> tf.Tensor:
+    """The image blended with what lacks the quality; a factor of 1 leaves it as it is."""
+    if factor == 1.0:
+        return image  # As published; rounding would change it.
+    match name:
+        case "Color":
+            return image_ops.color(image, factor)
+        case "Contrast":
+            return image_ops.contrast(image, _contrast_grey(image, mode), factor)
+        case "Brightness":
+            return image_ops.brightness(image, factor)
+        case "Sharpness":
+            return image_ops.sharpness(image, factor)
 
 
 def _transform(name, strengths, direction, height, width) -> tuple[float, ...]:

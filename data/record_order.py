@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from data import records, shuffling
-from data.errors import InputError
+from data.errors import InputError, reason_of
 from data.records import BadRecord, RecordSet
 from data.streams import HostShare, TrainingInput
 
@@ -45,12 +45,11 @@ def _part_of_host(examples: RecordSet, share: HostShare) -> tuple[int, int]:
 
 
 def other_number(examples: RecordSet, error) -> InputError:
-    reason = error.message.split("}} ")[-1].split(" [Op:")[0]
     return InputError(
         f"{examples.files[:1]} and the other {len(examples.files) - 1} files of the set: "
         f"expected the {examples.num_examples} examples on record; received another "
-        f"number ({reason}) The files were changed: delete them and rerun the stage that "
-        "made them."
+        f"number ({reason_of(error.message)}) The files were changed: delete them and "
+        "rerun the stage that made them."
     )
 
 

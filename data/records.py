@@ -115,6 +115,12 @@ class RecordSet:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def true_label(self, example: tf.train.Example) -> int:
+        """The label of one of its records by `class_names`; -1 where it is not known."""
+        stored = example_label(example)
+        known = self.truth_known and stored >= max(self.label_offset, 0)
+        return stored - self.label_offset if known else -1
+
     def fingerprint(self) -> str:
         """Tells this set's content from another's without reading all of it.
 

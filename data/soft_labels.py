@@ -32,7 +32,6 @@ from data.records import BadRecord, RecordSet
 
 HALF, TOP_CLASSES = "probabilities/float16", "top/classes"
 TOP = "top/probabilities"
-_KEYS = (records.PROBABILITIES, HALF, TOP_CLASSES, TOP)
 _HALF_FLOAT = np.dtype("<f2")
 
 
@@ -163,11 +162,6 @@ def decode_tensor(parsed: dict, label_format: LabelFormat, num_classes: int) -> 
         return stored / tf.reduce_sum(stored)
 
 
-def copy_features(feature) -> dict:
-    """The soft label of a parsed example as it is, whatever its format."""
-    return {key: _copied(feature[key]) for key in _KEYS if key in feature}
-
-
 def format_in(feature) -> LabelFormat | None:
     """The format of a parsed example; None where it has no soft label."""
     if records.PROBABILITIES in feature:
@@ -263,14 +257,6 @@ def _halves(feature) -> np.ndarray:
 def _half_tensor(serialized, count: int) -> tf.Tensor:
     stored = tf.io.decode_raw(serialized, tf.float16, little_endian=True)
     return tf.cast(tf.reshape(stored, [count]), tf.float32)
-
-
-def _copied(feature):
-    kind = feature.WhichOneof("kind")
-    values = getattr(feature, kind).value
-    if kind == "bytes_list":
-        return values[0]
-    return np.array(values, np.int64) if kind == "int64_list" else list(values)
 
 
 def _size_problem(feature, key: str, count: int) -> str | None:

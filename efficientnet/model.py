@@ -53,27 +53,25 @@ def build_efficientnet(
         A Keras model, images `[N, H, W, 3]` (uint8 or float, 0..255) to logits
         `[N, num_classes]`. H and W are free: weights do not depend on them.
     """
-    scale = variants.get_variant(variant)
+    given = {"width": width, "depth": depth, "dropout_rate": dropout_rate}
+    given = {name: value for name, value in given.items() if value is not None}
+    scale = dataclasses.replace(variants.get_variant(variant), **given)
     family = scale.family
-    width = scale.width if width is None else width
-    depth = scale.depth if depth is None else depth
-    dropout_rate = scale.dropout_rate if dropout_rate is None else dropout_rate
     stages = variants.small_image_stages() if small_image else variants.STAGES
-    blocks = _scaled_blocks(stages, width, depth, family.scaled_ends)
+    blocks = _scaled_blocks(stages, scale)
     norm = {"momentum": batch_norm_momentum, "group_size": batch_norm_group_size}
-    common = {"norm": norm, "seed": seed, "dtype": dtype}
-    act = {"activation": family.activation}
-
-    def end_channels(channels):
-        return variants.round_filters(channels, width) if family.scaled_ends else channels
-
+    common = {
+        "activation": family.activation,
+        "norm": norm,
+        "seed": seed,
+        "dtype": dtype,
+    }
     images = keras.Input((None, None, 3), name="images")
     x = normalization.InputNormalization(
         mean or family.mean, std or family.std, name="normalization", dtype=dtype
     )(images)
-    x = ConvNorm(
-        end_channels(variants.STEM_CHANNELS), 3, strides=2, name="stem", **act, **common
-    )(x)
+    stem = _end_channels(variants.STEM_CHANNELS, scale)
+    x = ConvNorm(stem, 3, strides=2, name="stem", **common)(x)
     for index, block in enumerate(blocks):
         x = MBConv(
             **dataclasses.asdict(block),
@@ -81,14 +79,11 @@ def build_efficientnet(
             stochastic_depth_rate=stochastic_depth_rate * index / len(blocks),
             remat=remat,
             name=f"block_{index}",
-            **act,
             **common,
         )(x)
-    x = ConvNorm(end_channels(variants.HEAD_CHANNELS), 1, name="head", **act, **common)(x)
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool", dtype=dtype)(x)
-    x = noise.Dropout(dropout_rate, name="head_dropout", dtype=dtype)(x)
-    logits = _classifier(num_classes, seed, dtype)(x)
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+    head = _end_channels(variants.HEAD_CHANNELS, scale)
+    x = ConvNorm(head, 1, name="head", **common)(x)
+    logits = _logits(x, num_classes, scale.dropout_rate, seed, dtype)
     return keras.Model(images, logits, name=variant.replace("-", "_"))
 
 
@@ -100,18 +95,33 @@ class _Block:
     expand_ratio: int
 
 
-def _scaled_blocks(stages, width: float, depth: float, scaled_ends: bool) -> list[_Block]:
+def _end_channels(channels: int, scale: variants.Variant) -> int:
+    """Of stem and head, which some families do not scale."""
+    scaled = scale.family.scaled_ends
+    return variants.round_filters(channels, scale.width) if scaled else channels
+
+
+def _scaled_blocks(stages, scale: variants.Variant) -> list[_Block]:
     """The stages as a flat list of blocks; only a stage's first one strides."""
     blocks = []
     for stage in stages:
-        filters = variants.round_filters(stage.channels, width)
+        filters = variants.round_filters(stage.channels, scale.width)
         is_end = stage in (stages[0], stages[-1])
-        scaled = scaled_ends or not is_end
-        repeats = variants.round_repeats(stage.repeats, depth) if scaled else stage.repeats
+        repeats = stage.repeats
+        if scale.family.scaled_ends or not is_end:
+            repeats = variants.round_repeats(repeats, scale.depth)
         for repeat in range(repeats):
             strides = stage.stride if repeat == 0 else 1
             blocks.append(_Block(filters, stage.kernel, strides, stage.expand))
     return blocks
+
+
+def _logits(x, num_classes: int, dropout_rate: float, seed: int | None, dtype: str):
+    """Pooling, dropout and the classifier; float32 in every precision."""
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool", dtype=dtype)(x)
+    x = noise.Dropout(dropout_rate, name="head_dropout", dtype=dtype)(x)
+    logits = _classifier(num_classes, seed, dtype)(x)
+    return keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
 
 
 def _classifier(num_classes: int, seed: int | None, dtype: str) -> keras.layers.Dense:

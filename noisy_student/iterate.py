@@ -112,14 +112,16 @@ class _Run:
         noise = None
         if config.noised_teacher:
             noise = TeacherNoise(config.augmentation, config.seed)
-        holdout = self.data.validation if config.calibrate else None
+        validation = self.data.validation if config.calibrate else None
         here = f"generation_{generation}"
         predictions = label(
             teacher,
             self.data.unlabeled,
             self._directory(here, "predictions"),
             self._strategy,
-            LabelingOptions(noise=noise, holdout=holdout, label_format=config.label_format),
+            LabelingOptions(
+                noise=noise, validation=validation, label_format=config.label_format
+            ),
             name=f"{here}/predictions",
         )
         return balance(

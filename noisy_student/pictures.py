@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageFont
 
 from data import files
@@ -36,7 +35,7 @@ def fitted(pixels: np.ndarray, side: int) -> Image.Image:
 def write_png(picture: Image.Image, path: str) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+    with files.atomic_open(path, "wb") as file:
         file.write(buffer.getvalue())
 
 

@@ -25,7 +25,7 @@ def define() -> None:
     )
 
 
-def holdout(output_dir: str, class_names):
+def validation(output_dir: str, class_names):
     """The record set to fit the temperature on, or None."""
     calibrate, dataset = flags.FLAGS.calibrate, flags.FLAGS.validation_data
     if calibrate != bool(dataset):

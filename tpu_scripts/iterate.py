@@ -14,8 +14,8 @@ from noisy_student import config, recipes
 from noisy_student.iterate import iterate
 from noisy_student.iteration.checks import check_run
 from noisy_student.planning import run_plan
-from noisy_student.planning.tables import format_table
 from noisy_student.report import report
+from noisy_student.tables import format_table
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import augmentation_flags, plan_flags, setting_flags, strategy_flags
 

@@ -28,9 +28,9 @@ def define(settings: type, prefix: str = "") -> None:
         _DEFINE[field.type](prefix + field.name, None, field.metadata["help"])
 
 
-def names(settings: type, prefix: str = "") -> list[str]:
-    """Of the flags that `define` defines."""
-    return [prefix + field.name for field in _plain_fields(settings)]
+def names(settings: type) -> list[str]:
+    """Of the flags that `define` defines without a prefix."""
+    return [field.name for field in _plain_fields(settings)]
 
 
 def override(settings, prefix: str = ""):

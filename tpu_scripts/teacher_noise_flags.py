@@ -4,7 +4,7 @@ from absl import flags
 
 from data.augmentation import Augmentation
 from data.errors import InputError
-from noisy_student import config
+from data.settings import from_dict
 from noisy_student.labeling.labeling import TeacherNoise
 from noisy_student.stages.manifest import training_record
 from tpu_scripts import augmentation_flags
@@ -42,5 +42,5 @@ def noise(model: str, info) -> TeacherNoise | None:
             "`noised_teacher`: expected a teacher whose training is on record beside it, "
             f"or --augmentation to name the noise; received neither with {model}."
         )
-    default = record and config.from_dict(Augmentation, record["identity"]["augmentation"])
+    default = record and from_dict(Augmentation, record["identity"]["augmentation"])
     return TeacherNoise(augmentation_flags.augmentation(default), flags.FLAGS.seed)

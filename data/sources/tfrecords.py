@@ -38,21 +38,11 @@ class TFRecordSource(Source):
         labeled=True,
         skip_bad_records=False,
     ):
-        self.files = records.glob_shards(pattern)
-        if not self.files:
-            raise InputError(
-                f"tfrecord:{pattern}: expected at least one file to match; found none."
-            )
-        absent = records.missing_shards(self.files)
-        if absent:
-            raise InputError(
-                f"tfrecord:{pattern}: expected every shard that the names number "
-                f"(…-of-00128); received all but {len(absent)}, the first missing one is "
-                f"{absent[0]}. Copy them here, or write the set again."
-            )
+        self.files = _all_shards(pattern)
         self._pattern, self._label_offset = pattern, label_offset
         self._truth_known = True
         class_names = self._stored_class_names() or class_names
+        labels = None
         if skip_bad_records:
             num_classes = len(class_names) if class_names else None
             kind = "labeled" if labeled else "unlabeled"
@@ -60,8 +50,6 @@ class TFRecordSource(Source):
             labels, self.skipped = _examined(self.files, contract)
         elif labeled:
             labels = record_scan.read_labels(self.files)
-        else:
-            labels = None
         if labels is None:
             self._examples_per_file = record_scan.count_records(self.files)
         else:
@@ -150,6 +138,23 @@ class TFRecordSource(Source):
         stored = records.example_label(example)
         known = stored >= 0 and self._truth_known
         return stored - self._label_offset if known else -1
+
+
+def _all_shards(pattern: str) -> tuple[str, ...]:
+    """The files that match; refuses none, and numbered ones of which some are missing."""
+    found = records.glob_shards(pattern)
+    if not found:
+        raise InputError(
+            f"tfrecord:{pattern}: expected at least one file to match; found none."
+        )
+    absent = records.missing_shards(found)
+    if absent:
+        raise InputError(
+            f"tfrecord:{pattern}: expected every shard that the names number "
+            f"(…-of-00128); received all but {len(absent)}, the first missing one is "
+            f"{absent[0]}. Copy them here, or write the set again."
+        )
+    return found
 
 
 def _examined(paths, contract) -> tuple[list[np.ndarray], tuple[BadRecord, ...]]:

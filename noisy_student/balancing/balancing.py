@@ -24,11 +24,7 @@ from noisy_student.balancing.beam_runner import BeamRunner
 from noisy_student.balancing.pseudo_labeled_shards import ShardWriter
 from noisy_student.balancing.selection import Rule, Selection
 from noisy_student.config import SelectionConfig
-from noisy_student.preparation.deduplication import (
-    check_made_for,
-    duplicate_hashes,
-    duplicates_digest,
-)
+from noisy_student.preparation import deduplication
 from noisy_student.stages.manifest import Stage, read_manifest, shards_digest
 from noisy_student.stages.parents import Parent, parent_records
 from noisy_student.stages.shards import shards_by_name
@@ -78,29 +74,39 @@ def balance(
             confident enough.
     """
     labeling = _labeling(predictions)
-    _check_same_images(unlabeled, predictions, labeling["identity"])
-    rule = _rule(labeling, selection, seed)
+    fingerprint = unlabeled.fingerprint()  # Opens every shard.
+    _check_same_images(fingerprint, predictions, labeling["identity"])
+    rule, duplicates = _rule(labeling, selection, seed), ""
     if options.duplicates:
-        check_made_for(options.duplicates, unlabeled)
-        rule = dataclasses.replace(rule, excluded=duplicate_hashes(options.duplicates))
+        excluded, duplicates = deduplication.excluded(options.duplicates, fingerprint)
+        rule = dataclasses.replace(rule, excluded=excluded)
     identity = {
         "predictions": {k: f["sha256"] for k, f in labeling["shards"].items()},
-        "unlabeled_data": unlabeled.fingerprint(),
+        "unlabeled_data": fingerprint,
         **dataclasses.asdict(selection),
         "images_per_class": rule.images_per_class,
         "physical_copies": options.physical_copies,
-        "duplicates": options.duplicates and duplicates_digest(options.duplicates),
+        "duplicates": duplicates,
         "class_names": labeling["identity"]["class_names"],
         "seed": seed,
     }
     parents = {
         "predictions": Parent(predictions, shards_digest(labeling)),
-        "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
+        "unlabeled_data": parent_records(unlabeled, fingerprint),
     }
     stage = Stage(directory, "balance", identity, parents)
     if not stage.complete:
-        _balance(stage, unlabeled, predictions, rule, options, name)
+        found = _Predictions(predictions, labeling["shards"])
+        _balance(stage, unlabeled, found, rule, options, name)
     return load_balanced(directory)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Predictions:
+    """Where they lie, and the facts of their shards by name."""
+
+    directory: str
+    shards: dict[str, dict]
 
 
 def _labeling(predictions: str) -> dict:
@@ -121,7 +127,9 @@ def _rule(labeling: dict, selection: SelectionConfig, seed: int) -> Rule:
     return Rule(selection, per_class, classes, seed, np.zeros(0, np.uint64))
 
 
-def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> None:
+def _balance(
+    stage, unlabeled, predictions: _Predictions, rule: Rule, options, name: str
+) -> None:
     """Chooses, writes the shards that are missing, and finishes the stage."""
     shards = shards_by_name(unlabeled, stage.directory)
     print(f"{name}: {_described(rule)} of {unlabeled.num_examples:,} images")
@@ -132,7 +140,7 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
             stage.abandon()  # Other predictions or settings may take the directory.
         raise
     writer = ShardWriter(
-        stage, predictions, chosen, rule, unlabeled, options.physical_copies
+        stage, predictions.directory, chosen, rule, unlabeled, options.physical_copies
     )
     _write(shards, writer, options.runner, name)
     results = _summarize(stage, shards, chosen, unlabeled)
@@ -145,25 +153,29 @@ def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> N
 
 
 def _described(rule: Rule) -> str:
-    if rule.selection.selection == "unchanged":
+    if rule.settings.selection == "unchanged":
         return "the choice of before, with its copies,"
-    if rule.selection.balance == "none":
+    if rule.settings.balance == "none":
         return "every image that passes the filter, once,"
     return f"{rule.images_per_class:,} examples a class"
 
 
-def _chosen(stage, shards, predictions, rule: Rule, runner, name) -> Selection:
+def _chosen(
+    stage, shards, predictions: _Predictions, rule: Rule, runner, name
+) -> Selection:
     """Checks the predictions, and says what of them is kept."""
-    facts = read_manifest(predictions)["shards"]
-    facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
+    facts = {
+        os.path.join(predictions.directory, shard): predictions.shards.get(shard)
+        for shard in shards
+    }
     checking.check_predictions(facts, rule.num_classes, runner, stage.directory, name)
     count = sum(shard["records"] for shard in facts.values())
     found = choosing.Shards(list(facts), count, runner, stage.directory, name)
     chosen = choosing.choose(found, rule)
     if not chosen.eligible.any():
         raise InputError(
-            f"`min_confidence` {rule.selection.min_confidence}, `filter` "
-            f"{rule.selection.filter}: expected some of the {count:,} predictions to pass; "
+            f"`min_confidence` {rule.settings.min_confidence}, `filter` "
+            f"{rule.settings.filter}: expected some of the {count:,} predictions to pass; "
             "there are none. Choose a lower threshold, a larger part of the pool, or train "
             "the teacher longer."
         )
@@ -183,8 +195,8 @@ def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
     return without_bad(examples, "pseudo_labeled") if skip_bad_records else examples
 
 
-def _check_same_images(unlabeled, predictions, identity) -> None:
-    if identity["unlabeled_data"] != unlabeled.fingerprint():
+def _check_same_images(fingerprint: str, predictions: str, identity: dict) -> None:
+    if identity["unlabeled_data"] != fingerprint:
         raise InputError(
             f"{predictions}: expected predictions for these unlabeled images; they were "
             "made for others. Pass the --unlabeled_data that was labeled, and "
@@ -194,9 +206,8 @@ def _check_same_images(unlabeled, predictions, identity) -> None:
 
 def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> None:
     """The pseudo-labeled shards that are still missing."""
-    missing = [
-        shard for shard in shards.items() if not writer.stage.finished_shard(shard[0])
-    ]
+    finished = writer.stage.finished_shards(shards)
+    missing = [shard for shard in shards.items() if not finished[shard[0]]]
     images = writer.unlabeled.num_examples * len(missing) // len(shards)
     shown = Shown(writer.write, name, len(missing), images)
     with runner.pipeline() as pipeline:
@@ -211,7 +222,7 @@ def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> 
 
 def _summarize(stage, shards, chosen: Selection, unlabeled) -> dict:
     """Totals and per-class counts; `accuracy` where the truth is known."""
-    facts = [stage.finished_shard(name) for name in shards]
+    facts = list(stage.finished_shards(shards).values())
     names = stage.identity["class_names"]
 
     def per_class(key):

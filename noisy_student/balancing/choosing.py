@@ -87,8 +87,8 @@ class Shards:
 def choose(shards: Shards, rule: Rule) -> Selection:
     """The selection by `rule` among the predictions."""
     steps = {"reference": _reference, "unchanged": _counted}
-    find = steps.get(rule.selection.selection, _ranked)
-    if rule.selection.balance == "none":
+    find = steps.get(rule.settings.selection, _ranked)
+    if rule.settings.balance == "none":
         find = _counted
     if shards.predictions <= AT_ONCE:
         return _at_once(shards, rule, find)
@@ -138,7 +138,7 @@ def _at_once(shards: Shards, rule: Rule, steps: Callable) -> Selection:
 
 def _count_ranks(path, rule: Rule, found: RankSearch):
     labels, confidences, _ = _eligible(path, rule, hashed=False)
-    return found.count(labels, rule.ranks(confidences))
+    return found.search.count(labels, rule.ranks(confidences))
 
 
 def _count_hashes(path, rule: Rule, ties: Ties):
@@ -185,7 +185,7 @@ def _eligible(path, rule: Rule, hashed: bool = True):
 
 
 def _save(array: np.ndarray, path: str) -> None:
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+    with files.atomic_open(path, "wb") as file:
         np.save(file, array)
 
 

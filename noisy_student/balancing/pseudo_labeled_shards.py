@@ -46,17 +46,17 @@ class ShardWriter:
         rows = {index.ids[row]: row for row in np.flatnonzero(copies)}
         images = records.numbered_examples(images_path, self.unlabeled.skipped)
         predicted = _kept_predictions(predictions_path, index, copies > 0)
-        tally = _Tally(self.unlabeled)
-        if self.rule.selection.selection == "unchanged":
+        tally = _Tally()
+        if self.rule.settings.selection == "unchanged":
             copies[:] = 0  # The image's own.
         examples = (
-            _pseudo_labeled(image, prediction, int(copies[row]), tally)
+            self._pseudo_labeled(image, prediction, int(copies[row]), tally)
             for row, image, prediction in _joined(images, images_path, predicted, rows)
         )
         if self.physical_copies:
             examples = _repeated(examples)
         count = records.write_shard(self.stage.path(name), examples)
-        self.stage.finish_shard(name, count, **tally.counts())
+        self.stage.finish_shard(name, count, **dataclasses.asdict(tally))
 
     def _copies(self, index: Index) -> np.ndarray:
         """How often each image of a shard occurs: int64 `[N]`."""
@@ -66,6 +66,18 @@ class ShardWriter:
             index.labels[rows], index.confidences[rows], self.rule.hashes(index, rows)
         )
         return copies
+
+    def _pseudo_labeled(self, image, prediction, copies: int, tally: "_Tally"):
+        """The prediction with the image's bytes and the number of copies."""
+        label = records.example_label(prediction, records.LABEL)
+        if not copies:
+            copies = _own_copies(image)
+        tally.add(label, copies, self.unlabeled.true_label(image))
+        features = prediction.features.feature
+        encoded = image.features.feature[records.IMAGE].bytes_list.value[0]
+        features[records.IMAGE].bytes_list.value.append(encoded)
+        features[records.COPIES].int64_list.value.append(copies)
+        return prediction
 
 
 def _kept_predictions(path: str, index: Index, kept: np.ndarray) -> Iterator[tuple]:
@@ -124,19 +136,6 @@ def _joined(images, images_path: str, predicted, rows: dict) -> Iterator[tuple]:
         )
 
 
-def _pseudo_labeled(image, prediction, copies: int, tally: "_Tally"):
-    """The prediction with the image's bytes and the number of copies."""
-    label = records.example_label(prediction, records.LABEL)
-    if not copies:
-        copies = _own_copies(image)
-    tally.add(label, copies, records.example_label(image))
-    features = prediction.features.feature
-    encoded = image.features.feature[records.IMAGE].bytes_list.value[0]
-    features[records.IMAGE].bytes_list.value.append(encoded)
-    features[records.COPIES].int64_list.value.append(copies)
-    return prediction
-
-
 def _own_copies(image: tf.train.Example) -> int:
     value = image.features.feature[records.COPIES].int64_list.value
     if not value:
@@ -169,7 +168,6 @@ def _repeated(examples: Iterator[tf.train.Example]) -> Iterator[tf.train.Example
 class _Tally:
     """Counts of one shard. `correct` are kept images whose truth agrees."""
 
-    unlabeled: RecordSet
     kept: int = 0
     examples: int = 0
     truth_known: int = 0
@@ -181,13 +179,8 @@ class _Tally:
         key = str(label)
         self.kept += 1
         self.examples += copies
-        if self.unlabeled.truth_known and truth >= self.unlabeled.label_offset:
+        if truth >= 0:
             self.truth_known += 1
-            self.correct += truth - self.unlabeled.label_offset == label
+            self.correct += truth == label
         self.kept_per_class[key] = self.kept_per_class.get(key, 0) + 1
         self.examples_per_class[key] = self.examples_per_class.get(key, 0) + copies
-
-    def counts(self) -> dict:
-        values = dataclasses.asdict(self)
-        del values["unlabeled"]
-        return values

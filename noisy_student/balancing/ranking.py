@@ -30,10 +30,6 @@ class RankSearch:
         none = np.zeros(rule.num_classes, np.int64)
         return cls(none, Search.start(wanted, rule.rank_bits))
 
-    def count(self, labels, ranks) -> tuple:
-        """See `Search.count`."""
-        return self.search.count(labels, ranks)
-
     def narrowed(self, counts: np.ndarray) -> "RankSearch":
         eligible = self.eligible
         if not eligible.any():  # The first level sees every image.
@@ -74,7 +70,7 @@ def ties_of(found: RankSearch, rule: Rule) -> Ties:
     """
     ranks, by_rank = found.search, found.search.wanted > 0
     all_ties = ranks.wanted == ranks.within
-    examples = np.minimum(rule.images_per_class, rule.most_examples(found.eligible))
+    examples = rule.examples_of(found.eligible)
     once_more = examples % np.maximum(found.eligible, 1)
     wanted = np.where(by_rank, np.where(all_ties, 0, ranks.wanted), once_more)
     return Ties(found.eligible, by_rank, ranks.low, Search.start(wanted, HASH_BITS))
@@ -89,7 +85,7 @@ def finished(ties: Ties, rule: Rule, candidates) -> Selection:
         candidates: int `[N]` classes and int64 `[N]` hashes left to choose from.
     """
     last_hash = ties.search.finished(*candidates)
-    examples = np.minimum(rule.images_per_class, rule.most_examples(ties.eligible))
+    examples = rule.examples_of(ties.eligible)
     all_copies = examples // np.maximum(ties.eligible, 1)
     below = last_hash + 1  # 0: no hash was looked for.
     selection = Selection(
@@ -101,7 +97,7 @@ def finished(ties: Ties, rule: Rule, candidates) -> Selection:
         copies=np.where(ties.by_rank, 1, all_copies),
         extra_below=np.where(ties.by_rank, 0, below),
     )
-    if rule.selection.selection != "uniform":
+    if rule.settings.selection != "uniform":
         return selection
     # By hash alone: confidences say nothing, and what is drawn occurs "once more".
     drawn = np.where(below > 0, below, ALL_HASHES)
@@ -126,7 +122,7 @@ def ranked_selection(labels, ranks, hashes, rule: Rule) -> Selection:
     found = RankSearch.start(rule)
     while found.search.levels:
         counts = np.zeros(found.search.counters, np.int64)
-        positions, counted = found.count(labels, ranks)
+        positions, counted = found.search.count(labels, ranks)
         counts[positions] = counted
         found = found.narrowed(counts)
     ties = ties_of(found, rule)

@@ -36,11 +36,11 @@ def reference_selection(counts: np.ndarray, rule: Rule) -> Selection:
     above = counts[:, ::-1].cumsum(1)[:, ::-1]  # At or above each edge.
     enough = (above >= rule.images_per_class).sum(1) - 1  # The highest such edge.
     # As float32, which confidences are compared in: else equal ones would be lost.
-    lowest = float(np.float32(rule.selection.min_confidence)) if rule.thresholded else 0.0
+    lowest = float(np.float32(rule.settings.min_confidence)) if rule.thresholded else 0.0
     threshold = np.maximum(np.where(enough >= 0, _EDGES[enough], lowest), lowest)
     eligible = above[:, 0]
     total = np.where(enough >= 0, above[np.arange(len(above)), enough], eligible)
-    examples = np.minimum(rule.images_per_class, rule.most_examples(total))
+    examples = rule.examples_of(total)
     share = examples / np.maximum(total, 1)
     rounded = threshold.astype(np.float32)  # To the next float32 that is not below.
     rounded = np.where(rounded < threshold, np.nextafter(rounded, np.float32(2)), rounded)

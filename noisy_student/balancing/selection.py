@@ -22,14 +22,14 @@ class Rule:
     """What decides about an image beside the predictions of all others.
 
     Attributes:
-        selection: Thresholds and numbers.
+        settings: Thresholds and numbers.
         images_per_class: K.
         num_classes: C.
         seed: Of every hash.
         excluded: uint64, sorted `[D]`: `data.id_hashes.hash_ids` of images to leave out.
     """
 
-    selection: SelectionConfig
+    settings: SelectionConfig
     images_per_class: int
     num_classes: int
     seed: int
@@ -44,12 +44,12 @@ class Rule:
         passing = np.ones(len(index.labels), bool)
         if self.thresholded:
             # Sums of imported ones may be a little more than 1.
-            passing &= index.confidences >= np.float32(self.selection.min_confidence)
+            passing &= index.confidences >= np.float32(self.settings.min_confidence)
             at_most_1 = np.minimum(index.confidences, np.float32(1))
-            passing &= at_most_1 < np.float32(self.selection.max_confidence)
-        if self.selection.pool_fraction < 1:
+            passing &= at_most_1 < np.float32(self.settings.max_confidence)
+        if self.settings.pool_fraction < 1:
             drawn = mixed(index.id_hashes, self.seed, purpose="pool")
-            passing &= drawn < self.selection.pool_fraction * 2.0**HASH_BITS
+            passing &= drawn < self.settings.pool_fraction * 2.0**HASH_BITS
         if len(self.excluded):
             places = np.searchsorted(self.excluded, index.id_hashes)
             places = np.minimum(places, len(self.excluded) - 1)
@@ -59,17 +59,21 @@ class Rule:
     @property
     def thresholded(self) -> bool:
         """Whether confidences are compared with the thresholds at all."""
-        selection = self.selection
-        return selection.filter == "threshold" and selection.selection != "unchanged"
+        settings = self.settings
+        return settings.filter == "threshold" and settings.selection != "unchanged"
 
     @property
     def needs_hashes(self) -> bool:
         """Whether the filter looks at ids."""
-        return self.selection.pool_fraction < 1 or len(self.excluded) > 0
+        return self.settings.pool_fraction < 1 or len(self.excluded) > 0
 
-    def most_examples(self, images: np.ndarray) -> np.ndarray:
-        """How many examples so many images of a class may give: int64 `[C]`."""
-        return images * (self.selection.max_copies or np.int64(2**31))
+    def examples_of(self, images: np.ndarray) -> np.ndarray:
+        """How many examples so many images of a class give: int64 `[C]`.
+
+        K, or as many as `max_copies` of each image allow.
+        """
+        most = images * (self.settings.max_copies or np.int64(2**31))
+        return np.minimum(self.images_per_class, most)
 
     def hashes(self, index: Index, rows=slice(None)) -> np.ndarray:
         """int64 `[M]`: what decides between equal confidences, copies and lots."""
@@ -81,7 +85,7 @@ class Rule:
         The bits of a positive float, taken for an integer, are in the float's order.
         Rule `uniform` knows no order.
         """
-        if self.selection.selection == "uniform":
+        if self.settings.selection == "uniform":
             return np.zeros(len(confidences), np.int64)
         return _ONE - np.minimum(confidences, 1).view(np.int32).astype(np.int64)
 
@@ -92,7 +96,7 @@ class Rule:
     @property
     def rank_bits(self) -> int:
         """Enough for the rank of every eligible image."""
-        lowest = self.selection.min_confidence if self.thresholded else 0.0
+        lowest = self.settings.min_confidence if self.thresholded else 0.0
         return max(int(self.ranks(np.array([lowest], np.float32))[0]).bit_length(), 1)
 
 

@@ -12,7 +12,6 @@ from noisy_student.config.model import (
 )
 from noisy_student.config.run import Config, check, seed_of
 from noisy_student.config.selection import SelectionConfig, check_selection
-from noisy_student.config.serialization import differences, from_dict, to_dict
 from noisy_student.config.training import TrainingConfig, check_training, check_warmup
 
 __all__ = [
@@ -29,9 +28,6 @@ __all__ = [
     "check_student_size",
     "check_training",
     "check_warmup",
-    "differences",
-    "from_dict",
     "parameter_count",
     "seed_of",
-    "to_dict",
 ]

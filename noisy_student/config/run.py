@@ -6,12 +6,11 @@ import math
 from data import soft_labels
 from data.augmentation import Augmentation
 from data.errors import InputError
-from data.settings import setting
+from data.settings import differences, setting
 from noisy_student.config.data import DataConfig, check_data
 from noisy_student.config.model import ModelConfig, check_model, check_student_size
 from noisy_student.config.ranges import check_positive, check_range
 from noisy_student.config.selection import SelectionConfig, check_selection
-from noisy_student.config.serialization import differences, to_dict
 from noisy_student.config.training import TrainingConfig, check_training
 
 
@@ -131,7 +130,8 @@ def _check_labeling(config: Config) -> None:
             "`dedup_by`: expected none with `online_teacher`, which learns from all "
             f"unlabeled images as they are; received {config.data.dedup_by!r}."
         )
-    changed = differences(to_dict(SelectionConfig()), to_dict(config.selection))
+    defaults, selection = map(dataclasses.asdict, (SelectionConfig(), config.selection))
+    changed = differences(defaults, selection)
     if changed:
         raise InputError(
             "`min_confidence`, `images_per_class` and what else selects: expected the "

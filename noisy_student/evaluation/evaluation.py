@@ -1,6 +1,7 @@
 """Top-1 and top-5 accuracy of a trained model on a record set."""
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,7 @@ from data import bad_records, evaluation_input, files
 from data.records import RecordSet
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
+from noisy_student.models.model_files import ModelInfo
 from noisy_student.stages.progress import Progress
 
 METRICS = "metrics.json"
@@ -72,30 +74,19 @@ def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
     Raises:
         InputError: A record is bad.
     """
-    batches = evaluation_input.evaluation_batches(
-        examples.files,
-        info.image_size,
-        info.crop,
-        predictor.batch_size,
-        examples.label_offset,
-        len(info.class_names),
-        examples.skipped,
-    )
     classes = len(info.class_names)
     right, seen = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     in_top_5, cross_entropy = 0, 0.0
     progress = Progress(name, examples.num_examples)
-    with evaluation_input.explained_evaluation(examples, "labeled"):
-        for batch in predictor.over(batches):
-            labels, probabilities = batch["label"], batch["probabilities"]
-            of_label = probabilities[np.arange(len(labels)), labels]
-            # Rank by how many classes are more probable: ties count for the label.
-            rank = (probabilities > of_label[:, None]).sum(-1)
-            np.add.at(seen, labels, 1)
-            np.add.at(right, labels[probabilities.argmax(-1) == labels], 1)
-            in_top_5 += int((rank < 5).sum())
-            cross_entropy -= float(np.log(np.maximum(of_label, 1e-12)).sum())
-            progress.update(int(seen.sum()))
+    for batch in labeled_predictions(predictor, examples, info, progress):
+        labels, probabilities = batch["label"], batch["probabilities"]
+        of_label = probabilities[np.arange(len(labels)), labels]
+        # Rank by how many classes are more probable: ties count for the label.
+        rank = (probabilities > of_label[:, None]).sum(-1)
+        np.add.at(seen, labels, 1)
+        np.add.at(right, labels[probabilities.argmax(-1) == labels], 1)
+        in_top_5 += int((rank < 5).sum())
+        cross_entropy -= float(np.log(np.maximum(of_label, 1e-12)).sum())
     count = int(seen.sum())
     result = {
         "images": count,
@@ -110,3 +101,37 @@ def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
     progress.finish(f"top-1 {result['top_1']:.4f}")
     bad_records.print_note(result["skipped_records"])
     return result
+
+
+def labeled_predictions(
+    predictor: Predictor, examples: RecordSet, info: ModelInfo, progress: Progress
+) -> Iterator[dict]:
+    """Batches of a labeled set, each image once, with the network's `probabilities`.
+
+    Args:
+        predictor: The network.
+        examples: Records with true labels.
+        info: The network's image size, crop and classes.
+        progress: Told of every batch, once it has been used.
+
+    Yields:
+        See `data.evaluation_input.evaluation_batches`.
+
+    Raises:
+        InputError: A record is bad.
+    """
+    batches = evaluation_input.evaluation_batches(
+        examples.files,
+        info.image_size,
+        info.crop,
+        predictor.batch_size,
+        examples.label_offset,
+        len(info.class_names),
+        examples.skipped,
+    )
+    done = 0
+    with evaluation_input.explained_evaluation(examples, "labeled"):
+        for batch in predictor.over(batches):
+            yield batch
+            done += len(batch["label"])
+            progress.update(done)

@@ -155,7 +155,7 @@ def _write_tflite(stage: Stage, network, info, formats, images) -> None:
             agreement = converter.agreement(content, images)
             facts = {"representative": images.identity, "agreement": agreement}
         path = stage.path(tflite.file_name(name))
-        with files.atomic_path(path) as part, tf.io.gfile.GFile(part, "wb") as file:
+        with files.atomic_open(path, "wb") as file:
             file.write(content)
         stage.finish_shard(tflite.file_name(name), records=1, **facts)
         print(f"Exported {path}, {len(content) / 1e6:.1f} MB.")

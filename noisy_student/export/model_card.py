@@ -9,6 +9,7 @@ from data import files
 from noisy_student.export import tflite
 from noisy_student.models import model_files
 from noisy_student.models.model_files import ModelInfo
+from noisy_student.tables import count, percent
 
 CARD = "MODEL.md"
 SHOWN_CLASSES = 20
@@ -36,8 +37,8 @@ _SETTINGS = {
 }
 
 
-def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> str:
-    """Writes the card of an export, if it is not there already; returns its path.
+def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> None:
+    """Writes the card of an export, if it is not there already.
 
     Args:
         directory: Of the export, its other files written.
@@ -49,10 +50,9 @@ def write_card(directory: str, info: ModelInfo, record: dict, shards: dict) -> s
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path, "r") as file:
             if file.read() == text:
-                return path
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+                return
+    with files.atomic_open(path) as file:
         file.write(text)
-    return path
 
 
 def card(directory: str, info: ModelInfo, record: dict, shards: dict) -> str:
@@ -99,8 +99,8 @@ def _sets(record: dict) -> list[tuple[str, ...]]:
     for name in dict.fromkeys([*data, *metrics]):
         facts = {**data.get(name, {}), **metrics.get(name, {})}
         dataset = f"`{_cell(facts['dataset'])}`" if "dataset" in facts else ""
-        accuracies = (_percent(facts.get(key)) for key in ("top_1", "top_5"))
-        rows.append((name, _count(facts.get("images")), dataset, *accuracies))
+        accuracies = (percent(facts.get(key)) for key in ("top_1", "top_5"))
+        rows.append((name, count(facts.get("images")), dataset, *accuracies))
     return rows
 
 
@@ -109,8 +109,8 @@ def _lineage(record: dict) -> list[tuple[str, ...]]:
     return [
         (
             _cell(link.get("model", "")),
-            _count(link.get("pseudo_labeled")),
-            _percent(link.get("pseudo_label_accuracy")),
+            count(link.get("pseudo_labeled")),
+            percent(link.get("pseudo_label_accuracy")),
             f"`{link['weights_sha256'][:16]}`",
         )
         for link in record.get("lineage", [])
@@ -141,16 +141,8 @@ def _bytes(path: str) -> int:
     )
 
 
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _count(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def _cell(value) -> str:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from data import files, images
 from data.errors import InputError
 from data.sources import FolderSource
-from noisy_student.stages.manifest import make_directory
 from noisy_student.stages.progress import Progress
 
 COLUMNS = ("file", "class_name", "confidence", "top_5", "error")
@@ -34,7 +33,7 @@ def predict_folder(saved_model: str, folder: str, output: str, batch_size: int) 
             f"`model`: expected the directory of a SavedModel; {saved_model} is none. "
             "tpu_scripts.export writes one, as saved_model/."
         )
-    make_directory(os.path.dirname(output) or ".")
+    files.make_directory(os.path.dirname(output) or ".")
     source = FolderSource(folder, class_names=None, labeled=False)
     classify = tf.saved_model.load(saved_model).signatures
     names = classify["class_names"]()["class_names"].numpy()
@@ -42,7 +41,7 @@ def predict_folder(saved_model: str, folder: str, output: str, batch_size: int) 
     progress = Progress("predict", len(source))
     counts = {"images": len(source), "unreadable": 0}
     found = source.read(range(len(source)))
-    with files.atomic_path(output) as path, tf.io.gfile.GFile(path, "w") as file:
+    with files.atomic_open(output) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         done = 0

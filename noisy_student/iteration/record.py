@@ -1,28 +1,30 @@
 """What a run puts on record: `config.json` and `summary.json` (docs/summary.md)."""
 
+import dataclasses
 import os
 
 import tensorflow as tf
 
 from data import files
 from data.errors import InputError
-from noisy_student.config import Config, differences, to_dict
+from data.settings import differences
+from noisy_student.config import Config
 from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
 from noisy_student.preparation.preparation import PreparedData
-from noisy_student.stages.manifest import make_directory, read_manifest
+from noisy_student.stages.manifest import read_manifest
 
 CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 def claim(work_dir: str, config: Config) -> None:
     """Takes a new work_dir, or checks that an old one is of the same config."""
-    make_directory(work_dir)
+    files.make_directory(work_dir)
     path = os.path.join(work_dir, CONFIG)
     begun = set(tf.io.gfile.listdir(work_dir)) - {CONFIG}
     if not begun or not tf.io.gfile.exists(path):
-        files.write_json(path, to_dict(config))
+        files.write_json(path, dataclasses.asdict(config))
         return
-    changed = differences(files.read_json(path), to_dict(config))
+    changed = differences(files.read_json(path), dataclasses.asdict(config))
     if changed:
         raise InputError(
             "`work_dir`: expected a new directory, or that of a run with this "
@@ -43,7 +45,7 @@ def summary(config: Config, data: PreparedData, generations: list[dict]) -> dict
     sets = {"labeled": data.labeled, "unlabeled": data.unlabeled}
     sets.update(data.evaluation_sets())
     return {
-        "config": to_dict(config),
+        "config": dataclasses.asdict(config),
         "class_names": list(data.labeled.class_names),
         "images": {name: value.num_examples for name, value in sets.items()},
         "generations": generations,

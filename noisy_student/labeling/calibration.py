@@ -43,7 +43,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     Raises:
         InputError: No images, images of one class, or no minimum between 0.05 and 20.
     """
-    _check_holdout(labels)
+    _check_validation(labels)
     logs = _logs(probabilities)
     found = optimize.minimize_scalar(
         lambda log_temperature: _mean_nll(logs / np.exp(log_temperature), labels),
@@ -56,9 +56,9 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return temperature
 
 
-def cross_entropy(probabilities, labels, temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of the labels at a temperature."""
-    return _mean_nll(_logs(probabilities) / temperature, labels)
+def cross_entropy(probabilities, labels) -> float:
+    """Mean negative log-likelihood of the labels."""
+    return _mean_nll(_logs(probabilities), labels)
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray) -> list[dict]:
@@ -123,7 +123,7 @@ def _mean_nll(logits: np.ndarray, labels) -> float:
     return float(-_log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
-def _check_holdout(labels: np.ndarray) -> None:
+def _check_validation(labels: np.ndarray) -> None:
     if not len(labels):
         raise InputError(
             "`validation_data`: expected labeled images to fit the temperature on; "

@@ -21,6 +21,7 @@ from data import bad_records, files, records, soft_labels
 from data.errors import InputError
 from data.id_hashes import hash_ids
 from data.records import RecordSet
+from data.soft_labels import LabelFormat
 from noisy_student.labeling import labeling, prediction_files
 from noisy_student.labeling.prediction_files import Block, PredictionFile
 from noisy_student.labeling.prediction_writer import PredictedBatch, write_predictions
@@ -39,7 +40,6 @@ def import_predictions(
     class_names,
     directory: str,
     label_format: str = "float32",
-    name: str = "import",
 ) -> str:
     """Writes predictions made elsewhere as labeling would; returns `directory`.
 
@@ -49,14 +49,13 @@ def import_predictions(
         class_names: Names in the order of the probabilities.
         directory: Where predictions go. Shards finished earlier are kept.
         label_format: How probabilities are stored, see `data.soft_labels`.
-        name: For the progress line.
 
     Raises:
         InputError: A file is damaged or has other columns, a row is no distribution
             over the classes, an id comes twice, or an image has no prediction.
     """
     num_classes = len(class_names)
-    soft_labels.parse_format(label_format, num_classes)
+    parsed_format = soft_labels.parse_format(label_format, num_classes)
     paths = _paths_by_name(source)
     found = [prediction_files.open_file(path, num_classes) for path in paths.values()]
     shards = shards_by_name(unlabeled, directory)
@@ -71,10 +70,10 @@ def import_predictions(
     stage = Stage(directory, "label", identity, {"unlabeled_data": parent})
     if stage.complete:
         return directory
-    imported, unknown = _checked(stage, found, unlabeled)
-    progress = Progress(name, unlabeled.num_examples)
-    _write_missing(stage, imported, unlabeled, progress)
-    results = labeling.summarize([stage.finished_shard(shard) for shard in shards])
+    imported, unknown = _checked(stage, found, num_classes, unlabeled)
+    progress = Progress("import", unlabeled.num_examples)
+    _write_missing(stage, imported, unlabeled, parsed_format, progress)
+    results = labeling.summarize(list(stage.finished_shards(shards).values()))
     results["unknown_predictions"] = unknown
     results["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"{unknown:,} predictions of other images left out")
@@ -82,24 +81,30 @@ def import_predictions(
     return directory
 
 
-def _checked(stage: Stage, found: list[PredictionFile], unlabeled: RecordSet):
+def _checked(
+    stage: Stage, found: list[PredictionFile], num_classes: int, unlabeled: RecordSet
+):
     """The rows of all files, and how many of them are of no image."""
     try:
-        imported = _Imported(found, len(stage.identity["class_names"]))
+        imported = _Imported(found, num_classes)
         return imported, imported.count - _matched(imported, unlabeled)
     except InputError:
         stage.abandon()  # Mended files may take the same directory.
         raise
 
 
-def _write_missing(stage: Stage, imported, unlabeled: RecordSet, progress) -> None:
+def _write_missing(
+    stage: Stage, imported, unlabeled: RecordSet, label_format: LabelFormat, progress
+) -> None:
     """Writes the shards that are not there yet, group by group."""
     done = 0
-    for group in _groups(unlabeled, len(stage.identity["class_names"])):
-        missing = [path for path in group if not stage.finished_shard(_name(path))]
+    for group in _groups(unlabeled, imported.num_classes):
+        names = [_name(path) for path in group]
+        finished = stage.finished_shards(names)
+        missing = [path for path in group if not finished[_name(path)]]
         for predicted in _rows_of(imported, missing, unlabeled):
-            write_predictions(stage, predicted)
-        done += sum(stage.finished_shard(_name(path))["records"] for path in group)
+            write_predictions(stage, predicted, label_format)
+        done += sum(facts["records"] for facts in stage.finished_shards(names).values())
         progress.update(done)
 
 
@@ -134,7 +139,7 @@ class _Imported:
     """The rows of all files, numbered through and found by id."""
 
     def __init__(self, found: list[PredictionFile], num_classes: int):
-        self._files, self._num_classes = found, num_classes
+        self._files, self.num_classes = found, num_classes
         self._starts = np.cumsum([0] + [file.count for file in found])
         self.count = int(self._starts[-1])
         hashes = self._checked_hashes()
@@ -161,7 +166,7 @@ class _Imported:
     def read(self, rows: np.ndarray) -> tuple[list[bytes], np.ndarray]:
         """Ids and probabilities float32 `[N, C]` of rows in any order."""
         ids = [b""] * len(rows)
-        probabilities = np.empty([len(rows), self._num_classes], np.float32)
+        probabilities = np.empty([len(rows), self.num_classes], np.float32)
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         for file, start in zip(self._files, self._starts, strict=False):
@@ -189,7 +194,7 @@ class _Imported:
             for block in file.blocks():
                 first = start + block.first
                 hashes[first : first + len(block.ids)] = hash_ids(block.ids)
-                faults.look_at(block, file, self._num_classes)
+                faults.look_at(block, file, self.num_classes)
         faults.refuse()
         if not self.count:
             raise InputError(
@@ -319,9 +324,8 @@ def _images_of(path: str, unlabeled: RecordSet) -> tuple[list[bytes], np.ndarray
     ids, truth = [], []
     for position, example in records.numbered_examples(path, unlabeled.skipped):
         ids.append(records.example_id(example, path, position).encode())
-        truth.append(records.example_label(example) if unlabeled.truth_known else -1)
-    truth = np.array(truth, np.int64)
-    return ids, np.where(truth < 0, -1, truth - unlabeled.label_offset)
+        truth.append(unlabeled.true_label(example))
+    return ids, np.array(truth, np.int64)
 
 
 def _groups(unlabeled: RecordSet, num_classes: int) -> list[list[str]]:

@@ -19,6 +19,7 @@ from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
 from data.settings import setting
+from noisy_student.labeling.prediction_writer import PredictionWriter
 from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
 from noisy_student.labeling.teacher_calibration import calibrate_teacher
 from noisy_student.models import model_files
@@ -61,7 +62,7 @@ class LabelingOptions:
             shard from that one on.
         num_workers: How many share the shards. Neither is part of what the labels
             are: other workers, or one alone, can go on with what is there.
-        holdout: Labeled images that the teacher was not trained on: labels are p^(1/T)
+        validation: Labeled images that the teacher was not trained on: labels are p^(1/T)
             with the T that fits these best, see `calibration`. None: as the teacher
             says.
         label_format: How probabilities are stored, see `data.soft_labels`.
@@ -71,7 +72,7 @@ class LabelingOptions:
     noise: TeacherNoise | None = None
     worker_index: int = setting(0, "Which of the workers this is, from 0.")
     num_workers: int = setting(1, "How many workers share the shards.")
-    holdout: RecordSet | None = None
+    validation: RecordSet | None = None
     label_format: str = setting(
         "float32", "Of stored probabilities: float32, float16 or top_K."
     )
@@ -111,41 +112,42 @@ def label(
         name: For the progress line.
     """
     info = model_files.load_info(teacher)
-    shards = shards_by_name(unlabeled, directory)
-    soft_labels.parse_format(options.label_format, len(info.class_names))
-    identity = _identity(info, unlabeled, options)
-    if options.holdout:
+    shards = list(shards_by_name(unlabeled, directory))
+    label_format = soft_labels.parse_format(options.label_format, len(info.class_names))
+    identity, temperature = _identity(info, unlabeled, options), 1.0
+    if options.validation:
         identity["calibration"] = _calibration(teacher, directory, strategy, options)
-    parents = _parents(teacher, unlabeled, options.holdout, identity)
+        temperature = identity["calibration"]["temperature"]
+    parents = _parents(teacher, unlabeled, options.validation, identity)
     stage = Stage(directory, "label", identity, parents)
     if stage.complete:
         return directory
     if options.num_workers > 1:
         name = f"{name}, worker {options.worker_index} of {options.num_workers}"
-    progress = _label_share(teacher, unlabeled, stage, strategy, options, name)
-    facts = list(stage.finished_shards(shards).values())
-    missing = [number for number, fact in enumerate(facts) if fact is None]
+    missing, done, progress = _share(stage, shards, unlabeled, options, name)
+    if missing:
+        predictor, images = _teacher(teacher, unlabeled, strategy, options, temperature)
+        with PredictionWriter(stage, label_format) as writer:
+            label_shards(predictor, images, missing, writer, progress, done)
+    facts = stage.finished_shards(shards)
+    missing = [number for number, shard in enumerate(shards) if facts[shard] is None]
     if missing:
         progress.finish()
         print(f"{name}: {_remaining(missing, len(shards), options)}")
-        return directory
-    summary = summarize(facts)
-    summary["skipped_records"] = bad_records.report(unlabeled.skipped)
-    timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
-    bad_records.print_note(summary["skipped_records"])
-    stage.finish(list(shards), summary, timing)
+    else:
+        _finish(stage, facts, unlabeled, progress)
     return directory
 
 
-def _parents(teacher, unlabeled, holdout, identity: dict) -> dict[str, Parent]:
+def _parents(teacher, unlabeled, validation, identity: dict) -> dict[str, Parent]:
     """Where what `identity` names lies."""
     found = {
         "teacher": Parent(teacher, identity["teacher_sha256"]),
         "unlabeled_data": parent_records(unlabeled, identity["unlabeled_data"]),
     }
-    if holdout:
+    if validation:
         fingerprint = identity["calibration"]["validation_data"]
-        found["validation_data"] = parent_records(holdout, fingerprint)
+        found["validation_data"] = parent_records(validation, fingerprint)
     return found
 
 
@@ -157,7 +159,7 @@ def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict
             "temperature is fitted without noise and would not hold for noised labels."
         )
     record = calibrate_teacher(
-        teacher, options.holdout, directory, strategy, options.batch_size
+        teacher, options.validation, directory, strategy, options.batch_size
     )
     fitted_on = {k: v for k, v in record["identity"].items() if k != "teacher_sha256"}
     return {"temperature": record["temperature"], **fitted_on}
@@ -174,28 +176,37 @@ def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
     }
 
 
-def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress:
-    """Labels what is missing of this worker's shards."""
-    shards, counts = list(shards_by_name(unlabeled)), unlabeled.examples_per_file
+def _share(
+    stage, shards: list[str], unlabeled, options, name
+) -> tuple[list[int], int, Progress]:
+    """This worker's shards that are missing, images of its others, and its progress."""
+    counts = unlabeled.examples_per_file
     share = range(options.worker_index, len(shards), options.num_workers)
     facts = stage.finished_shards(shards[number] for number in share)
     done = sum(fact["records"] for fact in facts.values() if fact)
     progress = Progress(name, sum(counts[number] for number in share), start=done)
     missing = [number for number in share if facts[shards[number]] is None]
-    if missing:
-        model, info = model_files.load_model(teacher)
-        noise = options.noise and _noise_of(options.noise, info)
-        calibrated = stage.identity.get("calibration", {"temperature": 1.0})
-        predictor = Predictor(
-            model,
-            strategy,
-            options.batch_size,
-            noise and noise.seed,
-            calibrated["temperature"],
-        )
-        images = LabeledImages(unlabeled, info, noise)
-        label_shards(predictor, images, missing, stage, progress, done)
-    return progress
+    return missing, done, progress
+
+
+def _teacher(
+    teacher, unlabeled, strategy, options, temperature: float
+) -> tuple[Predictor, LabeledImages]:
+    """The network, and what it sees."""
+    model, info = model_files.load_model(teacher)
+    noise = options.noise and _noise_of(options.noise, info)
+    predictor = Predictor(
+        model, strategy, options.batch_size, noise and noise.seed, temperature
+    )
+    return predictor, LabeledImages(unlabeled, info, noise)
+
+
+def _finish(stage, facts: dict[str, dict], unlabeled, progress) -> None:
+    summary = summarize(list(facts.values()))
+    summary["skipped_records"] = bad_records.report(unlabeled.skipped)
+    timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
+    bad_records.print_note(summary["skipped_records"])
+    stage.finish(list(facts), summary, timing)
 
 
 def _noise_of(noise: TeacherNoise, info) -> evaluation_input.InputNoise:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from data import records, soft_labels
+from data.soft_labels import LabelFormat
 from noisy_student.labeling.predictions import Index, index_facts, write_index
 from noisy_student.stages.manifest import Stage
 
@@ -44,10 +45,14 @@ class PredictionWriter:
     At the end of the block all is written. An error in the block lets whole shards
     be finished and takes back the one under way. An error of the writer itself is
     raised by the next `add`, or at the end of the block, as it was.
+
+    Args:
+        stage: Where the shards go.
+        label_format: How probabilities are stored.
     """
 
-    def __init__(self, stage: Stage):
-        self._stage = stage
+    def __init__(self, stage: Stage, label_format: LabelFormat):
+        self._stage, self._format = stage, label_format
         self._waiting = queue.Queue(_BATCHES_WAITING)
         self._error = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -83,7 +88,7 @@ class PredictionWriter:
                 pass  # Else `add` would wait for ever.
 
     def _write_shard(self, first: PredictedBatch) -> None:
-        columns = _Columns(self._stage.identity["label_format"])
+        columns = _Columns(self._format)
         _write(self._stage, first.shard, self._rows(first, columns), columns)
 
     def _rows(self, batch: PredictedBatch, columns: "_Columns") -> Iterator[dict]:
@@ -97,9 +102,11 @@ class PredictionWriter:
                 raise _Abandoned
 
 
-def write_predictions(stage: Stage, predicted: PredictedBatch) -> None:
+def write_predictions(
+    stage: Stage, predicted: PredictedBatch, label_format: LabelFormat
+) -> None:
     """Writes a whole shard of predictions at once."""
-    columns = _Columns(stage.identity["label_format"])
+    columns = _Columns(label_format)
     _write(stage, predicted.shard, columns.add(predicted), columns)
 
 
@@ -118,8 +125,8 @@ class _Abandoned(Exception):
 class _Columns:
     """What is kept of a shard until it ends: a few bytes an image."""
 
-    def __init__(self, label_format: str):
-        self._format = soft_labels.parse_format(label_format)
+    def __init__(self, label_format: LabelFormat):
+        self._format = label_format
         self._ids, self._labels, self._confidences, self._truth = [], [], [], []
 
     def add(self, batch: PredictedBatch) -> Iterator[dict]:

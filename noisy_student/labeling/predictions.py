@@ -64,7 +64,7 @@ def write_table(path: str, table: pa.Table) -> None:
     buffer = pa.BufferOutputStream()
     # Hashes and confidences hardly repeat: a dictionary of them only takes time.
     pq.write_table(table, buffer, use_dictionary=["label"])
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+    with files.atomic_open(path, "wb") as file:
         file.write(buffer.getvalue().to_pybytes())
 
 

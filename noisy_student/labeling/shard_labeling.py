@@ -16,7 +16,6 @@ from data.records import RecordSet
 from noisy_student.labeling.prediction_writer import PredictedBatch, PredictionWriter
 from noisy_student.models.inference import Predictor
 from noisy_student.models.model_files import ModelInfo
-from noisy_student.stages.manifest import Stage
 from noisy_student.stages.progress import Progress
 
 _DRAWS_OF_SHARD = 2**15  # Batches of a shard that have noise of their own.
@@ -41,7 +40,7 @@ def label_shards(
     predictor: Predictor,
     images: LabeledImages,
     numbers: Iterable[int],
-    stage: Stage,
+    writer: PredictionWriter,
     progress: Progress,
     done: int = 0,
 ) -> None:
@@ -51,30 +50,29 @@ def label_shards(
         predictor: The teacher.
         images: What it sees.
         numbers: Of the shards, in `images.unlabeled.files`.
-        stage: Where predictions go.
+        writer: Takes the predictions.
         progress: Told of every batch.
         done: Images that it knows of already.
     """
     unlabeled = images.unlabeled
     batches = _batches(images, numbers, predictor.batch_size)
-    with PredictionWriter(stage) as writer:
-        for number, of_shard in itertools.groupby(batches, lambda batch: batch["number"]):
-            shard = os.path.basename(unlabeled.files[number])
-            for draw, batch in enumerate(of_shard, number * _DRAWS_OF_SHARD):
-                count = batch["count"]
-                truth = batch["label"][:count]
-                if not unlabeled.truth_known:
-                    truth = np.full_like(truth, -1)
-                predicted = PredictedBatch(
-                    shard,
-                    ids=list(batch["id"][:count]),
-                    truth=truth,
-                    probabilities=predictor.start(batch["image"][:count], draw),
-                    last=count < predictor.batch_size,
-                )
-                writer.add(predicted)
-                done += count
-                progress.update(done)
+    for number, of_shard in itertools.groupby(batches, lambda batch: batch["number"]):
+        shard = os.path.basename(unlabeled.files[number])
+        for draw, batch in enumerate(of_shard, number * _DRAWS_OF_SHARD):
+            count = batch["count"]
+            truth = batch["label"][:count]
+            if not unlabeled.truth_known:
+                truth = np.full_like(truth, -1)
+            predicted = PredictedBatch(
+                shard,
+                ids=list(batch["id"][:count]),
+                truth=truth,
+                probabilities=predictor.start(batch["image"][:count], draw),
+                last=count < predictor.batch_size,
+            )
+            writer.add(predicted)
+            done += count
+            progress.update(done)
 
 
 def _batches(images: LabeledImages, numbers, batch_size: int) -> Iterator[dict]:

@@ -8,33 +8,34 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import evaluation_input, files, streams
+from data import files, streams
 from data.errors import InputError
 from data.records import RecordSet
-from noisy_student.config import differences
+from data.settings import differences
+from noisy_student.evaluation.evaluation import labeled_predictions
 from noisy_student.labeling import calibration
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
-from noisy_student.stages.manifest import MANIFEST, make_directory
+from noisy_student.stages.manifest import MANIFEST
 from noisy_student.stages.progress import Progress
 
 CALIBRATION = "calibration.json"
 
 
 def calibrate_teacher(
-    teacher: str, holdout: RecordSet, directory: str, strategy, batch_size: int
+    teacher: str, validation: RecordSet, directory: str, strategy, batch_size: int
 ) -> dict:
     """Fits, or reads what was fitted, and returns the content of `calibration.json`.
 
     Args:
         teacher: Directory of a trained model.
-        holdout: Labeled images that it was not trained on.
+        validation: Labeled images that it was not trained on.
         directory: Of its predictions; made if missing.
         strategy: Where to compute.
         batch_size: Images a step, over all replicas.
 
     Returns:
-        `identity` (`teacher_sha256`, `validation_data`: the holdout's fingerprint,
+        `identity` (`teacher_sha256`, `validation_data`: the images' fingerprint,
         `label_offset`), `temperature`, `images`, and `before` and `after`, each as
         `calibration.reliability` gives it.
 
@@ -43,8 +44,8 @@ def calibrate_teacher(
     """
     identity = {
         "teacher_sha256": model_files.load_info(teacher).weights_sha256,
-        "validation_data": holdout.fingerprint(),
-        "label_offset": holdout.label_offset,
+        "validation_data": validation.fingerprint(),
+        "label_offset": validation.label_offset,
     }
     # This order: another worker writes the calibration first, then the manifest.
     has_labels = tf.io.gfile.exists(os.path.join(directory, MANIFEST))
@@ -58,8 +59,8 @@ def calibrate_teacher(
             "were made without --calibrate, or that file is gone. Choose another "
             "directory, or delete this one to label anew."
         )
-    make_directory(directory)
-    probabilities, labels = _predictions(teacher, holdout, strategy, batch_size)
+    files.make_directory(directory)
+    probabilities, labels = _predictions(teacher, validation, strategy, batch_size)
     # Another worker may have been first, on a device that rounds otherwise.
     record = read_calibration(directory)
     if record is None:
@@ -114,26 +115,17 @@ def _refuse_other(directory: str, old: dict, new: dict) -> None:
         )
 
 
-def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np.ndarray]:
+def _predictions(
+    teacher, validation, strategy, batch_size
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `[N, C]` of the teacher without noise, and labels `[N]`."""
-    streams.check_not_empty(holdout, "validation_data")
+    streams.check_not_empty(validation, "validation_data")
     model, info = model_files.load_model(teacher)
     predictor = Predictor(model, strategy, batch_size)
-    batches = evaluation_input.evaluation_batches(
-        holdout.files,
-        info.image_size,
-        info.crop,
-        predictor.batch_size,
-        holdout.label_offset,
-        len(info.class_names),
-        holdout.skipped,
-    )
     probabilities, labels = [], []
-    progress = Progress("calibration", holdout.num_examples)
-    with evaluation_input.explained_evaluation(holdout, "labeled"):
-        for batch in predictor.over(batches):
-            probabilities.append(batch["probabilities"])
-            labels.append(batch["label"])
-            progress.update(sum(map(len, labels)))
+    progress = Progress("calibration", validation.num_examples)
+    for batch in labeled_predictions(predictor, validation, info, progress):
+        probabilities.append(batch["probabilities"])
+        labels.append(batch["label"])
     progress.finish()
     return np.concatenate(probabilities), np.concatenate(labels)

@@ -3,6 +3,7 @@
 from noisy_student.lineage import provenance
 from noisy_student.lineage.ancestors import fingerprint_of, weights_of
 from noisy_student.models import model_files
+from noisy_student.tables import percent
 
 _DIGITS = 12  # Of a digest, for people.
 # Parts of the identities of `label` and `balance` that have a place of their own.
@@ -40,7 +41,7 @@ def facts_of(manifest: dict) -> dict:
     facts = of_stage.get(manifest["stage"], _model)(manifest)
     facts = {"stage": manifest["stage"], "directory": manifest["directory"], **facts}
     facts |= {key: manifest.get(key) for key in ("code_version", "created")}
-    return {key: value for key, value in facts.items() if value not in (None, {}, [])}
+    return provenance.known(facts)
 
 
 def text_of(facts: dict) -> str:
@@ -65,7 +66,7 @@ def text_of(facts: dict) -> str:
         ("temperature", _number(facts.get("temperature"))),
         ("settings", _settings(facts)),
         ("kept", _kept(facts)),
-        ("right among them", _percent(facts.get("accuracy"))),
+        ("right among them", percent(facts.get("accuracy"))),
         *((f"{name} accuracy", _metric(v)) for name, v in facts.get("metrics", {}).items()),
         ("code version", facts.get("code_version")),
         ("created", facts.get("created")),
@@ -167,7 +168,7 @@ def _training(facts: dict) -> str | None:
 def _best(record: dict | None) -> str | None:
     if not record:
         return None
-    top_1 = _percent(record["validation_top_1"])
+    top_1 = percent(record["validation_top_1"])
     return f"of the next training, at step {record['step']:,}: validation accuracy {top_1}"
 
 
@@ -196,7 +197,7 @@ def _settings(facts: dict) -> str | None:
 
 
 def _metric(values: dict) -> str:
-    return f"{_percent(values['top_1'])} of {values['images']:,} images"
+    return f"{percent(values['top_1'])} of {values['images']:,} images"
 
 
 def _imported(digests: dict[str, str] | None) -> str | None:
@@ -206,10 +207,6 @@ def _imported(digests: dict[str, str] | None) -> str | None:
 
 def _short(digest: str | None) -> str | None:
     return digest and digest[:_DIGITS]
-
-
-def _percent(share: float | None) -> str | None:
-    return None if share is None else f"{100 * share:.1f} %"
 
 
 def _number(value: float | None) -> str | None:

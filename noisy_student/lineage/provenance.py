@@ -5,6 +5,7 @@ from. These count only where a digest ties them to the model; what no record say
 left out.
 """
 
+import dataclasses
 import os
 import re
 
@@ -12,7 +13,6 @@ import tensorflow as tf
 
 from data import files
 from noisy_student import recipes
-from noisy_student.config import to_dict
 from noisy_student.evaluation.evaluation import METRICS
 from noisy_student.lineage import ancestors
 from noisy_student.lineage.ancestors import above, name_of
@@ -47,7 +47,7 @@ def provenance(model: str, info: ModelInfo) -> dict:
     )
     if manifest.get("stage") == "train" and of_these_weights:
         record |= {**training_facts(model, manifest), "lineage": lineage(model)}
-    return _known(record)
+    return known(record)
 
 
 def lineage(model: str) -> list[dict]:
@@ -64,7 +64,7 @@ def lineage(model: str) -> list[dict]:
         teacher, manifest = _teacher(manifest, balanced)
         if teacher and not manifest:
             chain.insert(0, {"weights_sha256": teacher})
-    return [_known(link) for link in chain]
+    return [known(link) for link in chain]
 
 
 def _teacher(training: dict, balanced: dict) -> tuple[str | None, dict]:
@@ -119,7 +119,7 @@ def _run_config(model: str, role: str | None, identity: dict) -> dict:
 
 def _recipe(config: dict) -> str | None:
     for name in recipes.names() if config else ():
-        if to_dict(recipes.load(name)) == config:
+        if dataclasses.asdict(recipes.load(name)) == config:
             return name
     return None
 
@@ -154,7 +154,7 @@ def _data(model: str, manifest: dict, config: dict) -> dict:
         found[name] = (fingerprint, stored["metrics"][name]["images"])
     prepared = _prepared(model)
     return {
-        name: _known(
+        name: known(
             {
                 "images": images,
                 "dataset": prepared.get(fingerprint)
@@ -180,5 +180,6 @@ def _matching(found: ancestors.Ancestor | None) -> dict:
     return found.manifest if found and found.matches else {}
 
 
-def _known(record: dict) -> dict:
+def known(record: dict) -> dict:
+    """The record without what is not known: None, and what is empty."""
     return {key: value for key, value in record.items() if value not in (None, {}, [])}

@@ -76,9 +76,9 @@ class Predictor:
         )
         return lambda: np.concatenate([output.numpy() for output in outputs])[:count]
 
-    def over(self, batches: tf.data.Dataset, first_draw: int = 0) -> Iterator[dict]:
+    def over(self, batches: tf.data.Dataset) -> Iterator[dict]:
         """`data.evaluation_input.evaluation_batches` with `probabilities` added."""
-        for draw, batch in enumerate(batches.as_numpy_iterator(), first_draw):
+        for draw, batch in enumerate(batches.as_numpy_iterator()):
             yield {**batch, "probabilities": self(batch.pop("image"), draw)}
 
     @tf.function

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from data.settings import from_dict
 from noisy_student import own_model
-from noisy_student.config import from_dict, to_dict
 
 MODEL, INFO = "model.keras", "model.json"
 
@@ -41,12 +41,23 @@ class ModelInfo:
 
 
 def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
-    """Writes the model atomically; the network first, so that info implies it."""
-    info = describe(model, **info)
+    """Writes the model atomically; returns what `describe` says of it."""
+    described = describe(model, **info)
+    write_model(model, directory, described)
+    return described
+
+
+def write_model(model: keras.Model, directory: str, info: ModelInfo) -> None:
+    """Writes the model atomically; the network first, so that info implies it.
+
+    Args:
+        model: The network.
+        directory: Where it goes.
+        info: `describe` of it: the digest of large networks takes its time.
+    """
     with files.atomic_path(os.path.join(directory, MODEL)) as path:
         model.save(path)
-    files.write_json(os.path.join(directory, INFO), to_dict(info))
-    return info
+    files.write_json(os.path.join(directory, INFO), dataclasses.asdict(info))
 
 
 def describe(model: keras.Model, **info) -> ModelInfo:

@@ -1,7 +1,7 @@
 """A plan as people read it."""
 
 from noisy_student.planning.plan import Plan
-from noisy_student.planning.tables import format_table
+from noisy_student.tables import format_table
 
 
 def as_text(plan: Plan, speeds: dict[str, float], keep_checkpoints: int) -> str:

@@ -62,7 +62,6 @@ def find_duplicates(
     evaluation: Sequence[EvaluationImages],
     directory: str,
     by: str,
-    name: str = "duplicates",
 ) -> str:
     """Writes which unlabeled images are evaluation images; returns `directory`.
 
@@ -73,7 +72,6 @@ def find_duplicates(
         evaluation: The sets that they must not be in.
         directory: Where the table goes. Shards searched earlier are kept.
         by: `bytes`, or `perceptual`, which finds equal bytes too.
-        name: For the progress line.
 
     Raises:
         InputError: An image cannot be read, or `directory` is of other images.
@@ -94,40 +92,38 @@ def find_duplicates(
                 images.name: KnownImages(_hashes_of_set(stage, number, images, hasher))
                 for number, images in enumerate(evaluation)
             }
-            timing = _search(stage, unlabeled, known, hasher, name)
-        _finish(stage, unlabeled, evaluation, timing)
-    print("\n".join(_described(stage, name)))
+            shards = shards_by_name(unlabeled)
+            timing = _search(stage, unlabeled, shards, known, hasher)
+        _finish(stage, unlabeled, shards, evaluation, timing)
+    print("\n".join(_described(stage)))
     return directory
 
 
-def duplicate_hashes(directory: str) -> np.ndarray:
-    """`data.id_hashes.hash_ids` of the duplicates' ids: uint64, sorted, each once.
+def excluded(directory: str, fingerprint: str) -> tuple[np.ndarray, str]:
+    """What is left out for the duplicates that were found.
+
+    Args:
+        directory: That `find_duplicates` wrote.
+        fingerprint: Of the unlabeled images that are left out of.
+
+    Returns:
+        `data.id_hashes.hash_ids` of the duplicates' ids, uint64, sorted, each once; and
+        the SHA-256 of their table, for the identity of what is made without them.
 
     Raises:
-        InputError: There is no finished search for duplicates.
+        InputError: There is no finished search for duplicates, or it was among other
+            images.
     """
-    _manifest(directory)
-    table = _read_table(os.path.join(directory, TABLE))
-    return np.unique(hash_ids(table["id"].to_pylist()))
-
-
-def duplicates_digest(directory: str) -> str:
-    """SHA-256 of the table, for the identity of what is made without duplicates."""
-    return _manifest(directory)["shards"][TABLE]["sha256"]
-
-
-def check_made_for(directory: str, unlabeled: RecordSet) -> None:
-    """Refuses a search among other images than these.
-
-    Raises:
-        InputError: It was, or there is no finished search for duplicates.
-    """
-    if _manifest(directory)["identity"]["unlabeled_data"] != unlabeled.fingerprint():
+    manifest = _manifest(directory)
+    if manifest["identity"]["unlabeled_data"] != fingerprint:
         raise InputError(
             f"`duplicates`: expected those of these unlabeled images; {directory} was made "
             "for others. Search again with prepare_data --dedup_by, with the "
             "--unlabeled_data and --skip_bad_records of this command."
         )
+    table = _read_table(os.path.join(directory, TABLE))
+    hashes = np.unique(hash_ids(table["id"].to_pylist()))
+    return hashes, manifest["shards"][TABLE]["sha256"]
 
 
 def _manifest(directory: str) -> dict:
@@ -176,14 +172,14 @@ def _set_part(number: int) -> str:
     return os.path.join(_PARTS, "evaluation", f"{number}.parquet")
 
 
-def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher, name: str) -> dict:
+def _search(stage, unlabeled: RecordSet, shards, known: dict, hasher: Hasher) -> dict:
     """Looks every unlabeled image up in every set, shard after shard; its timing."""
-    shards = shards_by_name(unlabeled)
-    finished = {shard: stage.finished_shard(_part(shard)) for shard in shards}
+    finished = stage.finished_shards(map(_part, shards))
     done = sum(facts["records"] for facts in finished.values() if facts)
-    progress = Progress(name, unlabeled.num_examples, start=done)
+    progress = Progress("duplicates", unlabeled.num_examples, start=done)
     for shard, path in shards.items():
-        if finished[shard]:
+        part = _part(shard)
+        if finished[part]:
             continue
         rows, before = [], done
         with bad_records.explained(lambda path=path: find_bad(unlabeled, [path])):
@@ -191,7 +187,6 @@ def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher, name: str)
                 rows += _rows(hashes, known)
                 done += len(hashes.ids)
                 progress.update(done)
-        part = _part(shard)
         _write_table(stage.path(part), pa.Table.from_pylist(rows, _DUPLICATES))
         stage.finish_shard(part, done - before)
     return progress.finish()
@@ -215,9 +210,8 @@ def _rows(hashes: Hashes, known: dict[str, KnownImages]) -> list[dict]:
     ]
 
 
-def _finish(stage, unlabeled: RecordSet, evaluation, timing: dict) -> None:
+def _finish(stage, unlabeled: RecordSet, shards, evaluation, timing: dict) -> None:
     """One table of all parts, the picture, and the manifest."""
-    shards = shards_by_name(unlabeled)
     tables = {shard: _read_table(stage.path(_part(shard))) for shard in shards}
     table = pa.concat_tables(tables.values())
     _write_table(stage.path(TABLE), table)
@@ -256,11 +250,11 @@ def _results(stage, unlabeled, evaluation, found: list[dict]) -> dict:
     }
 
 
-def _described(stage, name: str) -> list[str]:
+def _described(stage) -> list[str]:
     """Counts and examples, in lines."""
     results = stage.results
     lines = [
-        f"{name}: {results['duplicates']:,} of {results['images']:,} unlabeled images "
+        f"duplicates: {results['duplicates']:,} of {results['images']:,} unlabeled images "
         "match evaluation images"
     ]
     for set_name, counts in results["evaluation_sets"].items():
@@ -294,7 +288,7 @@ def _table_of_hashes(hashes: Hashes) -> pa.Table:
 def _write_table(path: str, table: pa.Table) -> None:
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "wb") as file:
+    with files.atomic_open(path, "wb") as file:
         file.write(buffer.getvalue().to_pybytes())
 
 

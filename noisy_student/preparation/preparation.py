@@ -179,7 +179,7 @@ def _write_shards(stage, name, part, config, seed) -> None:
             stage.finish_shard(shard, count, bad_files=bad)
         done += len(indices)
         progress.update(done)
-    facts = [stage.finished_shard(shard) for shard in shards]
+    facts = list(stage.finished_shards(shards).values())
     written = sum(fact["records"] for fact in facts)
     bad = [row for fact in facts for row in fact["bad_files"]]
     try:
@@ -279,7 +279,7 @@ def _write_bad_files(directory: str, parts: dict[str, Part]) -> None:
 
 def _write_rows(directory: str, rows: list[tuple]) -> str:
     path = os.path.join(directory, BAD_FILES)
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with files.atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("set", "path", "reason"))
         writer.writerows(rows)

@@ -41,36 +41,25 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
     names, labels = labeled.class_names, labeled.labels
     parts = {}
 
-    def whole_of(name, dataset):
-        is_labeled = name != "unlabeled"
-        source = sources.open_source(
-            dataset,
-            class_names=names,
-            label_offset=config.label_offset,
-            labeled=is_labeled,
-            skip_bad_records=config.skip_bad_records,
-        )
-        if is_labeled:
-            check_labels(f"{name}_data", dataset, source, len(names))
-        parts[name] = whole(dataset, source, is_labeled)
-
     def part_of_labeled(name, indices):
-        parts[name] = Part(config.labeled_data, labeled, indices, name != "unlabeled")
+        return Part(config.labeled_data, labeled, indices, name != "unlabeled")
 
     order = np.random.default_rng(seed).permutation(len(labeled))
     if config.test_data:
-        whole_of("test", config.test_data)
+        parts["test"] = _whole_of("test", config.test_data, config, names)
     else:
         held, order = _hold_out(order, labels, names, config.holdout_fraction)
-        part_of_labeled("test", held)
+        parts["test"] = part_of_labeled("test", held)
     if config.validation_data:
-        whole_of("validation", config.validation_data)
+        dataset = config.validation_data
+        parts["validation"] = _whole_of("validation", dataset, config, names)
     if config.labels_per_class:
         order, rest = _take_per_class(order, labels, names, config.labels_per_class)
-        part_of_labeled("unlabeled", rest)
+        parts["unlabeled"] = part_of_labeled("unlabeled", rest)
     else:
-        whole_of("unlabeled", config.unlabeled_data)
-    part_of_labeled("labeled", order)
+        dataset = config.unlabeled_data
+        parts["unlabeled"] = _whole_of("unlabeled", dataset, config, names)
+    parts["labeled"] = part_of_labeled("labeled", order)
     if not len(parts["unlabeled"].indices):
         raise InputError(
             "`unlabeled_data`, `labels_per_class`: expected at least one unlabeled image; "
@@ -83,6 +72,21 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
 def whole(dataset: str, source: sources.Source, labeled: bool) -> Part:
     """All of a source."""
     return Part(dataset, source, range(len(source)), labeled)
+
+
+def _whole_of(name: str, dataset: str, config: DataConfig, class_names) -> Part:
+    """All of a data set that is given for one part, checked against the classes."""
+    labeled = name != "unlabeled"
+    source = sources.open_source(
+        dataset,
+        class_names=class_names,
+        label_offset=config.label_offset,
+        labeled=labeled,
+        skip_bad_records=config.skip_bad_records,
+    )
+    if labeled:
+        check_labels(f"{name}_data", dataset, source, len(class_names))
+    return whole(dataset, source, labeled)
 
 
 def _open_labeled(config: DataConfig) -> sources.Source:

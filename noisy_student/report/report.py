@@ -7,7 +7,6 @@ import os
 import jinja2
 import matplotlib
 import numpy as np
-import tensorflow as tf
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -16,6 +15,7 @@ from data import files
 from noisy_student.labeling.predictions import read_index
 from noisy_student.labeling.teacher_calibration import read_calibration
 from noisy_student.stages.manifest import read_manifest
+from noisy_student.tables import count, percent
 from noisy_student.training.history import read_history
 
 REPORT, PICTURE = "report/index.html", "report/accuracy.png"
@@ -42,19 +42,19 @@ def table(summary: dict) -> list[list[str]]:
         rows.append(
             [
                 f"{outcome['generation']} ({outcome['role']})",
-                _percent(outcome["test_top_1"]),
-                _percent(control.get("test_top_1")),
-                _percent(labels.get("pool_accuracy")),
-                _count(labels.get("kept")),
-                _count(labels.get("dropped")),
-                _count(labels.get("examples")),
-                _percent(labels.get("accuracy")),
+                percent(outcome["test_top_1"]),
+                percent(control.get("test_top_1")),
+                percent(labels.get("pool_accuracy")),
+                count(labels.get("kept")),
+                count(labels.get("dropped")),
+                count(labels.get("examples")),
+                percent(labels.get("accuracy")),
             ]
         )
     return rows
 
 
-def write_report(work_dir: str, summary: dict) -> str:
+def write_report(work_dir: str, summary: dict) -> None:
     """Writes `report/index.html` (one file, no network) and a PNG of its first plot."""
     plots = [
         (_plot_accuracy(summary), "Test top-1 of each generation."),
@@ -63,7 +63,7 @@ def write_report(work_dir: str, summary: dict) -> str:
     if not summary["config"]["online_teacher"]:
         plots += _label_plots(work_dir, summary)
     picture = os.path.join(work_dir, PICTURE)
-    with files.atomic_path(picture) as path, tf.io.gfile.GFile(path, "wb") as file:
+    with files.atomic_open(picture, "wb") as file:
         plots[0][0].savefig(file, format="png", dpi=150)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("noisy_student.report", ""), autoescape=True
@@ -76,9 +76,8 @@ def write_report(work_dir: str, summary: dict) -> str:
         config=json.dumps(summary["config"], indent=2),
     )
     path = os.path.join(work_dir, REPORT)
-    with files.atomic_path(path) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with files.atomic_open(path) as file:
         file.write(page)
-    return path
 
 
 def _label_plots(work_dir, summary) -> list[tuple]:
@@ -181,7 +180,7 @@ def _plot_reliability(calibrations: dict[int, dict]):
             error = record[when]["expected_calibration_error"]
             plot.set_title(
                 f"teacher of generation {generation}, T = {temperature:.3g}: "
-                f"error {_percent(error)}",
+                f"error {percent(error)}",
                 fontsize="medium",
             )
     return figure
@@ -241,11 +240,3 @@ def _svg(figure) -> str:
     plt.close(figure)
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :]
-
-
-def _percent(value) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"
-
-
-def _count(value) -> str:
-    return "" if value is None else f"{value:,}"

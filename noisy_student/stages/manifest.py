@@ -16,7 +16,7 @@ import tensorflow as tf
 from data import files
 from data.errors import InputError
 from data.record_scan import MANIFEST
-from noisy_student.config import differences
+from data.settings import differences
 from noisy_student.stages.code_version import code_version
 from noisy_student.stages.parents import Parent
 
@@ -54,7 +54,7 @@ class Stage:
         self.directory = directory
         self._name, self._identity = name, identity
         self._path = os.path.join(directory, MANIFEST)
-        make_directory(directory)
+        files.make_directory(directory)
         if tf.io.gfile.exists(self._path):
             self._read()
         else:
@@ -124,7 +124,7 @@ class Stage:
             found[name] = facts if facts and self._is_there(name, facts) else None
         return found
 
-    def finish_shard(self, name: str, records: int, **facts) -> dict:
+    def finish_shard(self, name: str, records: int, **facts) -> None:
         """Puts on record that the file `name` is whole.
 
         Raises:
@@ -144,7 +144,6 @@ class Stage:
         except (tf.errors.NotFoundError, FileNotFoundError):
             # Another worker, done before, was removing the folder in this moment.
             files.write_json(self._shard_path(name), facts)
-        return facts
 
     def abandon(self) -> None:
         """Takes the stage off the record: it starts anew, of any identity."""
@@ -158,8 +157,8 @@ class Stage:
         ):
             tf.io.gfile.rmtree(self.path(_FINISHED))
 
-    def finish(self, shard_names=(), results=None, timing=None) -> dict:
-        """Puts on record that the whole stage is done; returns the results.
+    def finish(self, shard_names=(), results=None, timing=None) -> None:
+        """Puts on record that the whole stage is done.
 
         Several workers can do it at once: they put the same on record.
         """
@@ -180,7 +179,6 @@ class Stage:
         )
         files.write_json(self._path, self._manifest)
         self._remove_finished()  # They are in the manifest now.
-        return self.results
 
     def _note(self, name: str) -> dict | None:
         """The facts of a finished shard that has a file of its own; None without one.
@@ -250,22 +248,6 @@ def training_record(model: str, weights_sha256: str) -> dict | None:
     manifest = read_manifest(model)
     same = manifest["results"].get("weights_sha256") == weights_sha256
     return manifest if manifest["stage"] == "train" and same else None
-
-
-def make_directory(directory: str) -> None:
-    """Makes `directory` and proves that files can be written to it."""
-    probe = os.path.join(directory, f".writable-{files.unique_name()}")
-    try:
-        tf.io.gfile.makedirs(directory)
-        with tf.io.gfile.GFile(probe, "w") as file:
-            file.write("")
-        tf.io.gfile.remove(probe)
-    except (OSError, tf.errors.OpError) as error:
-        reason = getattr(error, "message", None) or str(error)
-        raise InputError(
-            f"{directory}: expected a directory that can be written to; {reason}. "
-            "Choose another --work_dir or --output_dir."
-        ) from error
 
 
 def _now() -> str:

@@ -70,7 +70,7 @@ class BestModel:
         Args:
             trainer: Whose averaged weights.
             step: Steps done.
-            info: For `model_files.save_model`.
+            info: For `model_files.describe`.
             name: For the progress line.
 
         Returns:
@@ -80,14 +80,15 @@ class BestModel:
         model = trainer.averaged_model()
         if self._predictor is None:
             self._predictor = Predictor(model, trainer.strategy, BATCH_SIZE)
-        self._predictor.update(model)
+        else:
+            self._predictor.update(model)
         facts = model_files.describe(model, **info)
         found = accuracy_on(self._predictor, self._validation, facts, name)
         top_1 = float(found["top_1"])
         best = self.record()
         if best is None or top_1 > best["validation_top_1"]:
             with full_disk.explained(self._directory, "the best model"):
-                model_files.save_model(model, self._directory, **info)
+                model_files.write_model(model, self._directory, facts)
                 record = {"step": step, "validation_top_1": top_1}
                 files.write_json(os.path.join(self._directory, RECORD), record)
         measured = ("top_1", "top_5", "cross_entropy")

@@ -213,5 +213,5 @@ def _record(directory: str, newest: str | None) -> None:
         lines.append(f"all_model_checkpoint_timestamps: {time}")
     # The manager deletes only those that came after this.
     lines.append(f"last_preserved_timestamp: {min(times) - 1}")
-    with files.atomic_path(state) as temporary, tf.io.gfile.GFile(temporary, "w") as file:
+    with files.atomic_open(state) as file:
         file.write("\n".join(lines) + "\n")

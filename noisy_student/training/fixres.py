@@ -14,9 +14,10 @@ import dataclasses
 from data.augmentation import without_noise
 from data.errors import InputError
 from data.records import RecordSet
+from data.settings import from_dict
 from efficientnet.freezing import num_blocks
 from noisy_student import own_model
-from noisy_student.config import ModelConfig, TrainingConfig, from_dict
+from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.models import model_files
 from noisy_student.models.warm_start import initial_weights
 from noisy_student.stages.manifest import training_record

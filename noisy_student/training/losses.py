@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def labeled_loss(labels, logits, label_smoothing: float, kept=None) -> tf.Tensor:
+def hard_loss(labels, logits, label_smoothing: float, kept=None) -> tf.Tensor:
     """Mean cross entropy against labels smoothed by s: (1-s)·onehot + s/C.
 
     Args:

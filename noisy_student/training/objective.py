@@ -41,7 +41,7 @@ class Objective:
         settings = self._settings
         num_labeled = labeled["image"].shape[0]
         labeled_logits, pseudo_logits = logits[:num_labeled], logits[num_labeled:]
-        labeled_loss = losses.labeled_loss(
+        labeled_loss = losses.hard_loss(
             labeled["label"],
             labeled_logits,
             settings.label_smoothing,
@@ -68,7 +68,7 @@ class Objective:
         if settings.soft_labels:
             loss = losses.soft_loss(targets, logits)
         else:
-            loss = losses.labeled_loss(pseudo["label"], logits, settings.label_smoothing)
+            loss = losses.hard_loss(pseudo["label"], logits, settings.label_smoothing)
         return loss, {
             "pseudo_labeled_loss": loss,
             "target_confidence": tf.reduce_mean(tf.reduce_max(targets, -1)),

@@ -11,14 +11,14 @@ import tempfile
 
 import tensorflow as tf
 
-from data import bad_records, files, service_workers, streams
+from data import bad_records, service_workers, streams
 from data.errors import InputError
 from data.records import RecordSet
 from efficientnet import freezing
 from noisy_student.config import check_model, check_training, check_warmup
 from noisy_student.models import model_files, warm_start
 from noisy_student.stages import full_disk
-from noisy_student.stages.manifest import MANIFEST, Stage
+from noisy_student.stages.manifest import Stage, is_complete
 from noisy_student.strategy import check_group_size, check_parts, is_chief
 from noisy_student.training import best_model, checkpoints
 from noisy_student.training.history import read_history
@@ -59,7 +59,7 @@ def train(
     best_model.check(validation, interval, job.labeled.class_names, strategy)
     if not is_chief(strategy):
         return _assist(job, directory, strategy, options, name)
-    if job.initial_weights and not _is_finished(directory):
+    if job.initial_weights and not is_complete(directory):
         # Before the directory is claimed.
         warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
     with full_disk.explained(directory, "what training writes"):
@@ -103,7 +103,7 @@ def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
 
 def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
     """A worker beside the chief: computes its share and writes nothing that stays."""
-    if _is_finished(directory):
+    if is_complete(directory):
         return model_files.load_info(directory)
     trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
@@ -115,11 +115,6 @@ def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
         run = Run(trainer, job, scratch, options, name)
         _run_loop(run)
         return _save(run)
-
-
-def _is_finished(directory: str) -> bool:
-    path = os.path.join(directory, MANIFEST)
-    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
 
 
 def _save(run: Run) -> model_files.ModelInfo:

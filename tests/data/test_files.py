@@ -6,6 +6,7 @@ import os
 import pytest
 
 from data import files
+from data.errors import InputError
 
 
 def _write(path, text):
@@ -70,3 +71,22 @@ def test_sha256_of_a_file_longer_than_one_read(tmp_path):
     content = os.urandom((1 << 22) + 17)
     (tmp_path / "x").write_bytes(content)
     assert files.sha256(str(tmp_path / "x")) == hashlib.sha256(content).hexdigest()
+
+
+def test_directory_that_cannot_be_written_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("in the way")
+    with pytest.raises(InputError, match="can be written to"):
+        files.make_directory(str(path / "below"))
+
+
+def test_atomic_open_shows_the_file_only_when_it_is_whole(tmp_path):
+    path = str(tmp_path / "deep" / "a.txt")
+    with files.atomic_open(path) as file:
+        file.write("text")
+        assert not os.path.exists(path)
+    with pytest.raises(ZeroDivisionError), files.atomic_open(path, "wb"):
+        raise ZeroDivisionError
+    with open(path) as file:
+        assert file.read() == "text"
+    assert os.listdir(tmp_path / "deep") == ["a.txt"]

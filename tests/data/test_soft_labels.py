@@ -285,14 +285,6 @@ def test_repeated_classes_are_found_when_records_are_examined(make_set):
     assert "different classes" in left.skipped[0].problem
 
 
-@pytest.mark.parametrize("label_format", FORMATS, ids=lambda f: f.name)
-def test_copied_features_are_the_same_bytes(label_format):
-    features = soft_labels.encode(distributions("peaked", 1)[0], label_format)
-    other = {records.LABEL: 3, records.CONFIDENCE: 0.5}
-    copied = soft_labels.copy_features(parsed({**features, **other}))
-    assert records.serialize(copied) == records.serialize(features)
-
-
 def test_the_first_good_record_tells_the_format(make_set):
     examples = make_set(distributions("flat", 3, 20), FLOAT16)
     skipped = records.BadRecord(examples.files[0], 0, "id0", "", "")

@@ -12,13 +12,13 @@ import pytest
 from data import files
 from data.errors import InputError
 from noisy_student import iterate
-from noisy_student.config import SelectionConfig, to_dict
+from noisy_student.config import SelectionConfig
 from noisy_student.iteration import record
 from noisy_student.lineage import provenance
 from noisy_student.models import model_files
-from noisy_student.planning.tables import format_table
 from noisy_student.report import report
 from noisy_student.stages.manifest import read_manifest
+from noisy_student.tables import format_table
 
 
 def test_layout_of_the_work_dir(finished_run):
@@ -91,7 +91,7 @@ def test_an_online_teacher_labels_without_stages(finished_run, tiny, cpu, tmp_pa
         student_training=short,
     )
     os.makedirs(work_dir, exist_ok=True)
-    files.write_json(os.path.join(work_dir, "config.json"), to_dict(settings))
+    files.write_json(os.path.join(work_dir, "config.json"), dataclasses.asdict(settings))
     teacher, student = iterate.iterate(settings, work_dir, cpu)["generations"]
     assert teacher == summary["generations"][0]
     assert "pseudo_labels" not in student

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from data import settings
 from data.errors import InputError
 from noisy_student import config, recipes
 
@@ -19,7 +20,7 @@ def test_every_recipe_is_valid(name):
 
 
 def test_config_survives_json(tiny):
-    assert config.from_dict(config.Config, config.to_dict(tiny)) == tiny
+    assert settings.from_dict(config.Config, dataclasses.asdict(tiny)) == tiny
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_unknown_recipe_names_near_ones():
 
 def test_differences_name_nested_fields():
     old, new = {"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 1, "c": 5}, "e": 4}
-    assert config.differences(old, new) == ["a.c: 2 -> 5", "d: 3 -> None", "e: None -> 4"]
+    assert settings.differences(old, new) == ["a.c: 2 -> 5", "d: 3 -> None", "e: None -> 4"]
 
 
 def test_total_steps_follow_from_epochs():

@@ -6,6 +6,7 @@ import types
 import pytest
 
 from data.errors import InputError
+from data.settings import from_dict
 from noisy_student import config
 from noisy_student.config import duration
 from noisy_student.training import optimizer
@@ -51,7 +52,7 @@ def test_others_are_refused_by_name(text):
 def test_a_setting_has_one_spelling(text, kept):
     settings = config.TrainingConfig(duration=text)
     assert settings.duration == kept
-    assert config.from_dict(config.TrainingConfig, config.to_dict(settings)) == settings
+    assert from_dict(config.TrainingConfig, dataclasses.asdict(settings)) == settings
 
 
 @pytest.mark.parametrize("unit", ["steps", "images"])

@@ -1,5 +1,6 @@
 """The card says what is on record, and nothing else."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -114,9 +115,8 @@ def test_metrics_of_other_weights_are_not_taken(finished_run, tmp_path):
 
 def test_recipe_is_named_only_where_the_configuration_is_exactly_it(finished_run):
     from noisy_student import recipes
-    from noisy_student.config import to_dict
 
-    config = to_dict(recipes.load("digits"))
+    config = dataclasses.asdict(recipes.load("digits"))
     assert provenance._recipe(config) == "digits"
     assert provenance._recipe({**config, "seed": 7}) is None
 

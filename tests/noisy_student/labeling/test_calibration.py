@@ -10,7 +10,7 @@ import pytest
 from data import files
 from data.errors import InputError
 from noisy_student import config, iterate
-from noisy_student.iteration import record as record_of_run
+from noisy_student.iteration import record as run_record
 from noisy_student.labeling import calibration, labeling
 from noisy_student.labeling import teacher_calibration as fitting
 from noisy_student.labeling.predictions import read_index
@@ -40,10 +40,15 @@ def test_known_temperature_is_found_again(overconfident):
 
 
 def test_no_other_temperature_makes_the_labels_more_likely(overconfident):
-    best = calibration.fit_temperature(*overconfident)
-    smallest = calibration.cross_entropy(*overconfident, best)
+    probabilities, labels = overconfident
+
+    def cross_entropy(temperature):
+        tempered = calibration.tempered(probabilities, temperature)
+        return calibration.cross_entropy(tempered, labels)
+
+    best = calibration.fit_temperature(probabilities, labels)
     for other in (0.5, 1.0, best / 1.01, best * 1.01, 10.0):
-        assert smallest < calibration.cross_entropy(*overconfident, other)
+        assert cross_entropy(best) < cross_entropy(other)
 
 
 def test_calibration_changes_confidences_and_no_class(overconfident):
@@ -104,7 +109,7 @@ def test_a_probability_of_0_for_the_true_class_does_not_break_the_fit(overconfid
         ([1, 2, 3, 4, 0], "equal probabilities.*right on 0.0%.*label_offset"),
     ],
 )
-def test_holdouts_without_a_best_temperature_are_refused(labels, message):
+def test_validation_data_without_a_best_temperature_is_refused(labels, message):
     probabilities = np.full((len(labels), 7), 0.01) + 0.93 * np.eye(7)[: len(labels)]
     with pytest.raises(InputError, match=f"(?s){message}"):
         calibration.fit_temperature(probabilities, np.array(labels))
@@ -116,7 +121,7 @@ def calibrated(finished_run, prepared, cpu, tmp_path_factory):
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     run = str(tmp_path_factory.mktemp("calibrated"))
     directory = os.path.join(run, "generation_1/predictions")
-    options = labeling.LabelingOptions(holdout=prepared.validation)
+    options = labeling.LabelingOptions(validation=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
     return run, directory
 
@@ -169,7 +174,7 @@ def test_a_rerun_fits_nothing(calibrated, finished_run, prepared, cpu, monkeypat
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     monkeypatch.setattr(fitting, "_predictions", None)  # Any fit would fail.
     monkeypatch.setattr(Predictor, "__call__", None)
-    options = labeling.LabelingOptions(holdout=prepared.validation)
+    options = labeling.LabelingOptions(validation=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
 
 
@@ -179,8 +184,8 @@ def test_directories_of_other_labels_are_refused(calibrated, finished_run, prepa
     plain = os.path.join(work_dir, "generation_1/predictions")
     teacher = os.path.join(work_dir, "generation_0/teacher")
 
-    def label(where, holdout, teacher=teacher):
-        options = labeling.LabelingOptions(holdout=holdout)
+    def label(where, validation, teacher=teacher):
+        options = labeling.LabelingOptions(validation=validation)
         labeling.label(teacher, prepared.unlabeled, where, cpu, options)
 
     with pytest.raises(InputError, match="without --calibrate"):
@@ -196,7 +201,7 @@ def test_directories_of_other_labels_are_refused(calibrated, finished_run, prepa
 
 def test_noised_labels_are_not_calibrated(finished_run, prepared, cpu, tmp_path):
     noise = labeling.TeacherNoise(None, 0)
-    options = labeling.LabelingOptions(noise=noise, holdout=prepared.validation)
+    options = labeling.LabelingOptions(noise=noise, validation=prepared.validation)
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     with pytest.raises(InputError, match="`calibrate`.*`noised_teacher`"):
         labeling.label(teacher, prepared.unlabeled, str(tmp_path / "p"), cpu, options)
@@ -214,7 +219,7 @@ def test_iterate_calibrates_on_validation_data(calibrated, tiny, prepared, monke
     )
     monkeypatch.setattr(iterate, "balance", lambda *_, **__: None)
     run.pseudo_label(1, "teacher")
-    assert seen[0][4].holdout is prepared.validation
+    assert seen[0][4].validation is prepared.validation
 
 
 def test_summary_and_report_show_the_calibration(calibrated, finished_run):
@@ -223,7 +228,7 @@ def test_summary_and_report_show_the_calibration(calibrated, finished_run):
     balanced = "generation_1/balanced"
     shutil.copytree(os.path.join(finished, balanced), os.path.join(run, balanced))
     record = fitting.read_calibration(directory)
-    labels = record_of_run.pseudo_labels(os.path.join(run, "generation_1"))
+    labels = run_record.pseudo_labels(os.path.join(run, "generation_1"))
     assert labels["calibration"] == {
         "temperature": record["temperature"],
         "images": 297,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data import files, records
+from data.soft_labels import FLOAT32
 from noisy_student.labeling.prediction_writer import PredictedBatch, PredictionWriter
 from noisy_student.labeling.predictions import index_path, read_index
 from noisy_student.stages.manifest import Stage
@@ -17,7 +18,7 @@ TABLE = np.random.default_rng(0).dirichlet(np.ones(5), 7).astype(np.float32)
 
 @pytest.fixture
 def stage(tmp_path):
-    return Stage(str(tmp_path / "stage"), "label", {"label_format": "float32"})
+    return Stage(str(tmp_path / "stage"), "label", {})
 
 
 def batch(shard, start, end, last=False):
@@ -31,7 +32,7 @@ def names_in(stage):
 
 
 def test_a_shard_is_written_as_its_batches_come(stage):
-    with PredictionWriter(stage) as writer:
+    with PredictionWriter(stage, FLOAT32) as writer:
         writer.add(batch("a.tfrecord", 0, 4))
         writer.add(batch("a.tfrecord", 4, 7, last=True))
         writer.add(batch("empty.tfrecord", 0, 0, last=True))
@@ -54,7 +55,7 @@ def test_a_shard_is_written_as_its_batches_come(stage):
 
 def test_an_error_in_the_block_keeps_whole_shards_alone(stage):
     def add_some():
-        with PredictionWriter(stage) as writer:
+        with PredictionWriter(stage, FLOAT32) as writer:
             writer.add(batch("a.tfrecord", 0, 7, last=True))
             writer.add(batch("b.tfrecord", 0, 4))
             raise ZeroDivisionError
@@ -72,7 +73,7 @@ def test_an_error_of_the_writer_stops_the_caller_as_it_was(stage, after):
 
     def add_some():
         ids, truth = [b"x"], np.zeros(1, int)
-        with PredictionWriter(stage) as writer:
+        with PredictionWriter(stage, FLOAT32) as writer:
             writer.add(PredictedBatch("a.tfrecord", ids, truth, broken, last=False))
             for _ in range(after):  # More than fit into the queue must not hang.
                 writer.add(batch("a.tfrecord", 0, 1))
@@ -90,7 +91,7 @@ def test_few_batches_wait(stage):
         return TABLE
 
     def add_many():
-        with PredictionWriter(stage) as writer:
+        with PredictionWriter(stage, FLOAT32) as writer:
             for i in range(10):
                 ids, truth = [b"x"] * 7, np.zeros(7, int)
                 last = i == 9

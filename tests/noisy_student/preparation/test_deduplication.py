@@ -110,25 +110,22 @@ def test_hashes_of_ids_are_sorted_and_of_these_images_alone(sets, tmp_path):
     unlabeled, test = sets
     directory = str(tmp_path / "d")
     deduplication.find_duplicates(unlabeled, [test], directory, "bytes")
-    hashes = deduplication.duplicate_hashes(directory)
+    hashes, digest = deduplication.excluded(directory, unlabeled.fingerprint())
     assert hashes.dtype == np.uint64
     assert hashes.tolist() == sorted(hash_ids([b"u/same", b"u/same flat"]).tolist())
-    digest = deduplication.duplicates_digest(directory)
     assert digest == read_manifest(directory)["shards"]["duplicates.parquet"]["sha256"]
-    deduplication.check_made_for(directory, unlabeled)
     other = dataclasses.replace(unlabeled, files=unlabeled.files[1:])
     with pytest.raises(InputError, match="`duplicates`: expected those of these"):
-        deduplication.check_made_for(directory, other)
+        deduplication.excluded(directory, other.fingerprint())
 
 
 def test_other_directories_are_no_duplicates(tmp_path):
     other = Stage(str(tmp_path / "other"), "prepare", {})
     other.finish()
-    for read in (deduplication.duplicate_hashes, deduplication.duplicates_digest):
-        with pytest.raises(InputError, match="stage 'prepare' made"):
-            read(other.directory)
-        with pytest.raises(InputError, match="expected a finished stage"):
-            read(str(tmp_path))
+    with pytest.raises(InputError, match="stage 'prepare' made"):
+        deduplication.excluded(other.directory, "")
+    with pytest.raises(InputError, match="expected a finished stage"):
+        deduplication.excluded(str(tmp_path), "")
 
 
 def test_no_duplicates_leave_an_empty_table(sets, tmp_path):
@@ -137,7 +134,8 @@ def test_no_duplicates_leave_an_empty_table(sets, tmp_path):
     test = evaluation_images.of_records("test", test)
     directory = str(tmp_path / "d")
     deduplication.find_duplicates(unlabeled, [test], directory, "perceptual")
-    assert deduplication.duplicate_hashes(directory).tolist() == []
+    hashes, _ = deduplication.excluded(directory, unlabeled.fingerprint())
+    assert hashes.tolist() == []
     assert sorted(os.listdir(directory)) == ["duplicates.parquet", "manifest.json"]
 
 
@@ -282,7 +280,7 @@ def test_iterate_searches_validation_and_test_images(tmp_path, cpu, tiny):
     assert run._duplicates == str(tmp_path / "data/duplicates")
     identity = read_manifest(run._duplicates)["identity"]
     assert list(identity["evaluation_sets"]) == ["validation", "test"]
-    deduplication.check_made_for(run._duplicates, run.data.unlabeled)
+    deduplication.excluded(run._duplicates, run.data.unlabeled.fingerprint())
 
 
 def test_bad_settings_are_refused(tiny):

@@ -18,8 +18,6 @@ from noisy_student.training import fixres, optimizer, training
 from noisy_student.training.train_step import NoisyStudentTrainer
 from tests.tpu_scripts.test_scripts import run_script
 
-FROZEN = ("stem", "block_0", "block_1", "block_2")
-
 
 @pytest.fixture(scope="module")
 def student(finished_run):

@@ -9,7 +9,7 @@ from noisy_student.training import losses
 
 
 def test_smoothed_cross_entropy_has_the_published_value():
-    loss = losses.labeled_loss([2], tf.constant([[1.0, 2.0, 3.0]]), 0.1)
+    loss = losses.hard_loss([2], tf.constant([[1.0, 2.0, 3.0]]), 0.1)
     assert float(loss) == pytest.approx(0.5076060, abs=1e-6)
 
 

@@ -136,7 +136,7 @@ def test_hard_labels_are_smoothed_like_true_ones(make_trainer, batch):
     _, metrics = trainer._gradients(batch)
     images = tf.concat([batch[x]["image"] for x in ("labeled", "pseudo_labeled")], 0)
     logits = trainer.model(images, training=True)[LABELED:]
-    expected = losses.labeled_loss(batch["pseudo_labeled"]["label"], logits, 0.1)
+    expected = losses.hard_loss(batch["pseudo_labeled"]["label"], logits, 0.1)
     assert float(metrics["pseudo_labeled_loss"]) == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -160,7 +160,7 @@ def test_labeled_images_count_with_the_probability_and_the_sum_over_all(make_tra
         kept = trainer._objective.drawn(4000)
     assert set(np.unique(kept)) == {0.0, 1.0}
     assert 0.45 < float(tf.reduce_mean(kept)) < 0.55
-    all_, some = (float(losses.labeled_loss(labels, logits, 0.1, x)) for x in (None, kept))
+    all_, some = (float(losses.hard_loss(labels, logits, 0.1, x)) for x in (None, kept))
     assert some == pytest.approx(0.5 * all_, rel=0.1)
     assert make_trainer()._objective.drawn(4) is None
     # As published: half as many pseudo-labeled ones, half the rate, twice the steps.

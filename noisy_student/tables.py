@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""Tables as text, and numbers as they stand in them."""
 
 
 def format_table(rows: list[list[str]]) -> str:
@@ -12,3 +12,13 @@ def format_table(rows: list[list[str]]) -> str:
         for row in rows
     ]
     return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    """`12.3 %` of a share, 0 to 1; empty where it is not known."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def count(number: int | None) -> str:
+    """`1,234`; empty where it is not known."""
+    return "" if number is None else f"{number:,}"

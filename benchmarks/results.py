@@ -1,0 +1,53 @@
+"""What a benchmark found: as Markdown tables, as JSON, and in the pages that show it."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from absl import flags
+
+from data import files
+
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a row may have fewer cells than the header."""
+    rule = "|---" * len(header) + "|"
+    return "\n".join([_line(header), rule, *map(_line, rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """`92.5 ± 0.9`: mean and standard deviation; of one value no deviation."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def settings(*given: flags.FlagHolder) -> dict:
+    """Values of flags by name, for `write`."""
+    return {flag.name: flag.value for flag in given}
+
+
+def write(path: str, settings: dict, **found) -> None:
+    """Writes settings and what was found with them as JSON.
+
+    Args:
+        path: Of the file; empty: nothing is written.
+        settings: What a reader needs to measure again.
+        **found: Numbers by name.
+    """
+    if path:
+        files.write_json(path, {"settings": settings, **found})
+
+
+def replace_marked(path: str, text: str) -> None:
+    """Puts the text between the two markers of a page, in place of what is there."""
+    with open(path) as file:
+        before, rest = file.read().split(BEGIN)
+    with open(path, "w") as file:
+        file.write(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
