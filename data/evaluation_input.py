@@ -3,6 +3,7 @@
 They are dicts: image float32 `[B, S, S, 3]`, label int32 `[B]` (-1 unknown), id `[B]`.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class InputNoise:
 
 
 def evaluation_batches(
-    paths,
+    paths: Sequence[str],
     image_size: int,
     crop: str,
     batch_size: int,
@@ -93,7 +94,9 @@ def evaluation_batches(
     return untuned(dataset.batch(batch_size).prefetch(BATCHES_AHEAD))
 
 
-def explained_evaluation(examples: RecordSet, kind: str, paths=None):
+def explained_evaluation(
+    examples: RecordSet, kind: str, paths: Sequence[str] | None = None
+) -> contextlib.AbstractContextManager[None]:
     """Makes errors of `evaluation_batches` an `InputError` that names the record.
 
     Args:
@@ -107,7 +110,9 @@ def explained_evaluation(examples: RecordSet, kind: str, paths=None):
     )
 
 
-def _filled_records(path, batch_size: int, skipped) -> tf.data.Dataset:
+def _filled_records(
+    path: tf.Tensor, batch_size: int, skipped: Sequence[BadRecord]
+) -> tf.data.Dataset:
     """`numbered_records`, then blank ones up to a whole batch: one at least.
 
     One stream over all files then has its batches' ends where files end, and decodes
