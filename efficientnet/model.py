@@ -6,6 +6,8 @@ from the unexpanded width, batch norm after every convolution.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -25,8 +27,8 @@ def build_efficientnet(
     batch_norm_momentum: float = 0.99,
     batch_norm_group_size: int = normalization.AUTOMATIC,
     remat: bool = False,
-    mean=None,
-    std=None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     dtype: str = "float32",
     seed: int | None = None,
 ) -> keras.Model:
@@ -61,8 +63,8 @@ def build_efficientnet(
     stages = variants.small_image_stages() if small_image else variants.STAGES
     blocks = _scaled_blocks(stages, width, depth, family.scaled_ends)
     norm = {"momentum": batch_norm_momentum, "group_size": batch_norm_group_size}
-    common = {"norm": norm, "seed": seed, "dtype": dtype}
-    act = {"activation": family.activation}
+    common: dict[str, Any] = {"norm": norm, "seed": seed, "dtype": dtype}
+    act: dict[str, Any] = {"activation": family.activation}
 
     def end_channels(channels):
         return variants.round_filters(channels, width) if family.scaled_ends else channels
@@ -100,7 +102,9 @@ class _Block:
     expand_ratio: int
 
 
-def _scaled_blocks(stages, width: float, depth: float, scaled_ends: bool) -> list[_Block]:
+def _scaled_blocks(
+    stages: Sequence[variants.Stage], width: float, depth: float, scaled_ends: bool
+) -> list[_Block]:
     """The stages as a flat list of blocks; only a stage's first one strides."""
     blocks = []
     for stage in stages:
