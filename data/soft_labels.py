@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -80,7 +81,7 @@ def parse_format(name: str, num_classes: int | None = None) -> LabelFormat:
     return LabelFormat(name, top)
 
 
-def encode(probabilities: np.ndarray, label_format: LabelFormat) -> dict | list[dict]:
+def encode(probabilities: np.ndarray, label_format: LabelFormat) -> Any:
     """The features of soft labels, for `records.write_shard`.
 
     Args:

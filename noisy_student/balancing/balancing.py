@@ -10,6 +10,7 @@ then images are joined with predictions by id, and written
 
 import dataclasses
 import os
+from collections.abc import Iterable
 
 import apache_beam as beam
 import numpy as np
@@ -121,7 +122,14 @@ def _rule(labeling: dict, selection: SelectionConfig, seed: int) -> Rule:
     return Rule(selection, per_class, classes, seed, np.zeros(0, np.uint64))
 
 
-def _balance(stage, unlabeled, predictions, rule: Rule, options, name: str) -> None:
+def _balance(
+    stage: Stage,
+    unlabeled: RecordSet,
+    predictions: str,
+    rule: Rule,
+    options: BalancingOptions,
+    name: str,
+) -> None:
     """Chooses, writes the shards that are missing, and finishes the stage."""
     shards = shards_by_name(unlabeled, stage.directory)
     print(f"{name}: {_described(rule)} of {unlabeled.num_examples:,} images")
@@ -152,7 +160,14 @@ def _described(rule: Rule) -> str:
     return f"{rule.images_per_class:,} examples a class"
 
 
-def _chosen(stage, shards, predictions, rule: Rule, runner, name) -> Selection:
+def _chosen(
+    stage: Stage,
+    shards: list[str],
+    predictions: str,
+    rule: Rule,
+    runner: BeamRunner,
+    name: str,
+) -> Selection:
     """Checks the predictions, and says what of them is kept."""
     facts = read_manifest(predictions)["shards"]
     facts = {os.path.join(predictions, shard): facts.get(shard) for shard in shards}
@@ -183,7 +198,7 @@ def load_balanced(directory: str, skip_bad_records: bool = False) -> RecordSet:
     return without_bad(examples, "pseudo_labeled") if skip_bad_records else examples
 
 
-def _check_same_images(unlabeled, predictions, identity) -> None:
+def _check_same_images(unlabeled: RecordSet, predictions: str, identity: dict) -> None:
     if identity["unlabeled_data"] != unlabeled.fingerprint():
         raise InputError(
             f"{predictions}: expected predictions for these unlabeled images; they were "
@@ -209,9 +224,11 @@ def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> 
         )
 
 
-def _summarize(stage, shards, chosen: Selection, unlabeled) -> dict:
+def _summarize(
+    stage: Stage, shards: Iterable[str], chosen: Selection, unlabeled: RecordSet
+) -> dict:
     """Totals and per-class counts; `accuracy` where the truth is known."""
-    facts = [stage.finished_shard(name) for name in shards]
+    facts = stage.facts_of(shards).values()
     names = stage.identity["class_names"]
 
     def per_class(key):

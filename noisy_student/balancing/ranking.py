@@ -30,7 +30,7 @@ class RankSearch:
         none = np.zeros(rule.num_classes, np.int64)
         return cls(none, Search.start(wanted, rule.rank_bits))
 
-    def count(self, labels, ranks) -> tuple:
+    def count(self, labels: np.ndarray, ranks: np.ndarray) -> tuple:
         """See `Search.count`."""
         return self.search.count(labels, ranks)
 
@@ -80,7 +80,9 @@ def ties_of(found: RankSearch, rule: Rule) -> Ties:
     return Ties(found.eligible, by_rank, ranks.low, Search.start(wanted, HASH_BITS))
 
 
-def finished(ties: Ties, rule: Rule, candidates) -> Selection:
+def finished(
+    ties: Ties, rule: Rule, candidates: tuple[np.ndarray, np.ndarray]
+) -> Selection:
     """What is kept, once both searches have come to their end.
 
     Args:
@@ -114,7 +116,9 @@ def finished(ties: Ties, rule: Rule, candidates) -> Selection:
     )
 
 
-def ranked_selection(labels, ranks, hashes, rule: Rule) -> Selection:
+def ranked_selection(
+    labels: np.ndarray, ranks: np.ndarray, hashes: np.ndarray, rule: Rule
+) -> Selection:
     """All of it in one go, for images that fit into memory.
 
     Args:

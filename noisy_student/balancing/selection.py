@@ -71,7 +71,7 @@ class Rule:
         """How many examples so many images of a class may give: int64 `[C]`."""
         return images * (self.selection.max_copies or np.int64(2**31))
 
-    def hashes(self, index: Index, rows=slice(None)) -> np.ndarray:
+    def hashes(self, index: Index, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """int64 `[M]`: what decides between equal confidences, copies and lots."""
         return mixed(index.id_hashes[rows], self.seed)
 
@@ -118,7 +118,9 @@ class Selection:
     copies: np.ndarray
     extra_below: np.ndarray
 
-    def copies_of(self, labels, confidences, hashes) -> np.ndarray:
+    def copies_of(
+        self, labels: np.ndarray, confidences: np.ndarray, hashes: np.ndarray
+    ) -> np.ndarray:
         """How often images occur: int64 `[N]`, 0 if not at all.
 
         Args:

@@ -6,6 +6,11 @@ import typing
 
 from data.errors import InputError
 
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = typing.TypeVar("Settings", bound="DataclassInstance")
+
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """`field: old -> new` for all that differs between two nested dicts."""
@@ -19,12 +24,12 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     return lines
 
 
-def to_dict(config) -> dict:
+def to_dict(config: "DataclassInstance") -> dict:
     """JSON values of a dataclass of settings, nested ones included."""
     return dataclasses.asdict(config)
 
 
-def from_dict(cls, values: dict):
+def from_dict(cls: type[Settings], values: dict) -> Settings:
     """The dataclass `cls` from what `to_dict` gave."""
     types = typing.get_type_hints(cls)
     known = {field.name for field in dataclasses.fields(cls)}

@@ -153,6 +153,6 @@ def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     """Text that stays within one cell of a Markdown table."""
     return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

@@ -76,7 +76,7 @@ class LabelingOptions:
         "float32", "Of stored probabilities: float32, float16 or top_K."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("batch_size", "num_workers"):
             if getattr(self, name) < 1:
                 raise InputError(
@@ -115,7 +115,8 @@ def label(
     soft_labels.parse_format(options.label_format, len(info.class_names))
     identity = _identity(info, unlabeled, options)
     if options.holdout:
-        identity["calibration"] = _calibration(teacher, directory, strategy, options)
+        place = (options.holdout, directory)
+        identity["calibration"] = _calibration(teacher, *place, strategy, options)
     parents = _parents(teacher, unlabeled, options.holdout, identity)
     stage = Stage(directory, "label", identity, parents)
     if stage.complete:
@@ -129,7 +130,7 @@ def label(
         progress.finish()
         print(f"{name}: {_remaining(missing, len(shards), options)}")
         return directory
-    summary = summarize(facts)
+    summary = summarize([fact for fact in facts if fact])
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     bad_records.print_note(summary["skipped_records"])
@@ -137,7 +138,9 @@ def label(
     return directory
 
 
-def _parents(teacher, unlabeled, holdout, identity: dict) -> dict[str, Parent]:
+def _parents(
+    teacher: str, unlabeled: RecordSet, holdout: RecordSet | None, identity: dict
+) -> dict[str, Parent]:
     """Where what `identity` names lies."""
     found = {
         "teacher": Parent(teacher, identity["teacher_sha256"]),
@@ -149,21 +152,27 @@ def _parents(teacher, unlabeled, holdout, identity: dict) -> dict[str, Parent]:
     return found
 
 
-def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict:
+def _calibration(
+    teacher: str,
+    holdout: RecordSet,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    options: LabelingOptions,
+) -> dict:
     """The temperature and the images it was fitted on, for the stage's identity."""
     if options.noise:
         raise InputError(
             "`calibrate`: expected false with `noised_teacher`; received true. The "
             "temperature is fitted without noise and would not hold for noised labels."
         )
-    record = calibrate_teacher(
-        teacher, options.holdout, directory, strategy, options.batch_size
-    )
+    record = calibrate_teacher(teacher, holdout, directory, strategy, options.batch_size)
     fitted_on = {k: v for k, v in record["identity"].items() if k != "teacher_sha256"}
     return {"temperature": record["temperature"], **fitted_on}
 
 
-def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
+def _identity(
+    info: model_files.ModelInfo, unlabeled: RecordSet, options: LabelingOptions
+) -> dict:
     return {
         "teacher_sha256": info.weights_sha256,
         "class_names": info.class_names,
@@ -174,7 +183,14 @@ def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
     }
 
 
-def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress:
+def _label_share(
+    teacher: str,
+    unlabeled: RecordSet,
+    stage: Stage,
+    strategy: tf.distribute.Strategy,
+    options: LabelingOptions,
+    name: str,
+) -> Progress:
     """Labels what is missing of this worker's shards."""
     shards, counts = list(shards_by_name(unlabeled)), unlabeled.examples_per_file
     share = range(options.worker_index, len(shards), options.num_workers)
@@ -184,13 +200,13 @@ def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress
     missing = [number for number in share if facts[shards[number]] is None]
     if missing:
         model, info = model_files.load_model(teacher)
-        noise = options.noise and _noise_of(options.noise, info)
+        noise = _noise_of(options.noise, info) if options.noise else None
         calibrated = stage.identity.get("calibration", {"temperature": 1.0})
         predictor = Predictor(
             model,
             strategy,
             options.batch_size,
-            noise and noise.seed,
+            noise.seed if noise else None,
             calibrated["temperature"],
         )
         images = LabeledImages(unlabeled, info, noise)
@@ -198,7 +214,9 @@ def _label_share(teacher, unlabeled, stage, strategy, options, name) -> Progress
     return progress
 
 
-def _noise_of(noise: TeacherNoise, info) -> evaluation_input.InputNoise:
+def _noise_of(
+    noise: TeacherNoise, info: model_files.ModelInfo
+) -> evaluation_input.InputNoise:
     seed = zlib.crc32(f"{noise.seed} {info.weights_sha256}".encode()) // 2  # 31 bits.
     return evaluation_input.InputNoise(noise.augmentation, seed)
 

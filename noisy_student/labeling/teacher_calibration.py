@@ -22,7 +22,11 @@ CALIBRATION = "calibration.json"
 
 
 def calibrate_teacher(
-    teacher: str, holdout: RecordSet, directory: str, strategy, batch_size: int
+    teacher: str,
+    holdout: RecordSet,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    batch_size: int,
 ) -> dict:
     """Fits, or reads what was fitted, and returns the content of `calibration.json`.
 
@@ -114,7 +118,9 @@ def _refuse_other(directory: str, old: dict, new: dict) -> None:
         )
 
 
-def _predictions(teacher, holdout, strategy, batch_size) -> tuple[np.ndarray, np.ndarray]:
+def _predictions(
+    teacher: str, holdout: RecordSet, strategy: tf.distribute.Strategy, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `[N, C]` of the teacher without noise, and labels `[N]`."""
     streams.check_not_empty(holdout, "validation_data")
     model, info = model_files.load_model(teacher)

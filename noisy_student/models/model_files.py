@@ -7,6 +7,7 @@ crop, and a digest of the weights by which later stages name the model.
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -40,16 +41,16 @@ class ModelInfo:
     weights_sha256: str
 
 
-def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
+def save_model(model: keras.Model, directory: str, **info: Any) -> ModelInfo:
     """Writes the model atomically; the network first, so that info implies it."""
-    info = describe(model, **info)
+    described = describe(model, **info)
     with files.atomic_path(os.path.join(directory, MODEL)) as path:
         model.save(path)
-    files.write_json(os.path.join(directory, INFO), to_dict(info))
-    return info
+    files.write_json(os.path.join(directory, INFO), to_dict(described))
+    return described
 
 
-def describe(model: keras.Model, **info) -> ModelInfo:
+def describe(model: keras.Model, **info: Any) -> ModelInfo:
     """The info of a model: what is counted of it, and what it cannot know itself."""
     return ModelInfo(
         parameters=sum(int(tf.size(w)) for w in model.trainable_variables),

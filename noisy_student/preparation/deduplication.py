@@ -10,6 +10,7 @@ duplicate, `duplicates.png` with some pairs to look at, and a manifest with coun
 """
 
 import concurrent.futures
+import functools
 import os
 from collections.abc import Sequence
 
@@ -78,7 +79,7 @@ def find_duplicates(
     Raises:
         InputError: An image cannot be read, or `directory` is of other images.
     """
-    identity = {
+    identity: dict = {
         "unlabeled_data": unlabeled.fingerprint(),
         "images": unlabeled.num_examples,
         "evaluation_sets": {images.name: images.fingerprint for images in evaluation},
@@ -141,11 +142,14 @@ def _manifest(directory: str) -> dict:
     return manifest
 
 
-def _hashes_of_set(stage, number: int, images: EvaluationImages, hasher: Hasher) -> Hashes:
+def _hashes_of_set(
+    stage: Stage, number: int, images: EvaluationImages, hasher: Hasher
+) -> Hashes:
     """The hashes of an evaluation set, made or found made."""
     part = _set_part(number)
     if stage.finished_shard(part) is None:
-        unreadable, batches, done = [], [], 0
+        unreadable: list[list] = []
+        batches, done = [], 0
         progress = Progress(f"hashes of {images.name}", images.num_images)
         with bad_records.explained(images.find_bad):
             for batch in hasher.batches(images.read(unreadable)):
@@ -176,7 +180,9 @@ def _set_part(number: int) -> str:
     return os.path.join(_PARTS, "evaluation", f"{number}.parquet")
 
 
-def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher, name: str) -> dict:
+def _search(
+    stage: Stage, unlabeled: RecordSet, known: dict, hasher: Hasher, name: str
+) -> dict:
     """Looks every unlabeled image up in every set, shard after shard; its timing."""
     shards = shards_by_name(unlabeled)
     finished = {shard: stage.finished_shard(_part(shard)) for shard in shards}
@@ -186,7 +192,7 @@ def _search(stage, unlabeled: RecordSet, known: dict, hasher: Hasher, name: str)
         if finished[shard]:
             continue
         rows, before = [], done
-        with bad_records.explained(lambda path=path: find_bad(unlabeled, [path])):
+        with bad_records.explained(functools.partial(find_bad, unlabeled, [path])):
             for hashes in hasher.batches(stored_images(unlabeled, path)):
                 rows += _rows(hashes, known)
                 done += len(hashes.ids)
@@ -215,7 +221,9 @@ def _rows(hashes: Hashes, known: dict[str, KnownImages]) -> list[dict]:
     ]
 
 
-def _finish(stage, unlabeled: RecordSet, evaluation, timing: dict) -> None:
+def _finish(
+    stage: Stage, unlabeled: RecordSet, evaluation: Sequence[EvaluationImages], timing: dict
+) -> None:
     """One table of all parts, the picture, and the manifest."""
     shards = shards_by_name(unlabeled)
     tables = {shard: _read_table(stage.path(_part(shard))) for shard in shards}
@@ -234,10 +242,16 @@ def _finish(stage, unlabeled: RecordSet, evaluation, timing: dict) -> None:
     tf.io.gfile.rmtree(stage.path(_PARTS))
 
 
-def _results(stage, unlabeled, evaluation, found: list[dict]) -> dict:
+def _results(
+    stage: Stage,
+    unlabeled: RecordSet,
+    evaluation: Sequence[EvaluationImages],
+    found: list[dict],
+) -> dict:
     sets = {}
     for number, images in enumerate(evaluation):
-        facts = stage.finished_shard(_set_part(number))
+        part = _set_part(number)
+        facts = stage.facts_of([part])[part]
         kinds = [row["kind"] for row in found if row["evaluation_set"] == images.name]
         sets[images.name] = {
             "images": facts["records"],
@@ -256,7 +270,7 @@ def _results(stage, unlabeled, evaluation, found: list[dict]) -> dict:
     }
 
 
-def _described(stage, name: str) -> list[str]:
+def _described(stage: Stage, name: str) -> list[str]:
     """Counts and examples, in lines."""
     results = stage.results
     lines = [

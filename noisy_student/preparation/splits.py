@@ -38,8 +38,8 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
         InputError: A set is missing, or does not fit the labeled one.
     """
     labeled = _open_labeled(config)
-    names, labels = labeled.class_names, labeled.labels
-    parts = {}
+    names, labels = labeled.class_names or (), labeled.labels
+    parts: dict[str, Part] = {}
 
     def whole_of(name, dataset):
         is_labeled = name != "unlabeled"
@@ -101,7 +101,7 @@ def _open_labeled(config: DataConfig) -> sources.Source:
     return source
 
 
-def check_labels(name: str, dataset: str, source, num_classes: int) -> None:
+def check_labels(name: str, dataset: str, source: sources.Source, num_classes: int) -> None:
     """Refuses images without a label and labels without a class."""
     unknown = np.flatnonzero(source.labels < 0)
     if len(unknown):
@@ -120,7 +120,9 @@ def check_labels(name: str, dataset: str, source, num_classes: int) -> None:
         )
 
 
-def _hold_out(order, labels, class_names, fraction: float):
+def _hold_out(
+    order: np.ndarray, labels: np.ndarray, class_names: Sequence[str], fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Moves `fraction` of each class, at least one image, to the test."""
     held = []
     for label in np.unique(labels):
@@ -141,7 +143,9 @@ def _hold_out(order, labels, class_names, fraction: float):
     return held, order[~np.isin(order, held)]
 
 
-def _take_per_class(order, labels, class_names, wanted: int):
+def _take_per_class(
+    order: np.ndarray, labels: np.ndarray, class_names: Sequence[str], wanted: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `wanted` of each class in `order`, and the rest."""
     kept = []
     for label, name in enumerate(class_names):
