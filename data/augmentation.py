@@ -38,7 +38,7 @@ class Augmentation:
         False, "Always cut a grey square of half the side, as published for 32 pixels."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_crop(self.crop)
         if self.num_ops < 0:
             raise InputError(
@@ -93,7 +93,9 @@ def clean_pixels(image: tf.Tensor, size: int, crop: str) -> tf.Tensor:
     return crops.center_crop(image, size)
 
 
-def augmented(encoded, size: int, augmentation: Augmentation, seed) -> tf.Tensor:
+def augmented(
+    encoded: tf.Tensor, size: int, augmentation: Augmentation, seed: tf.Tensor
+) -> tf.Tensor:
     """The image with noise: uint8 `[size, size, 3]`; without any, as `clean` gives it.
 
     Order for photos: crop, flip, RandAugment, cutout; for small images

@@ -9,7 +9,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -50,9 +50,9 @@ class Contract:
     label_offset: int = 0
     label_format: LabelFormat = FLOAT32
 
-    def features(self) -> list[tuple[str, str, int, bool]]:
+    def features(self) -> list[tuple[str, str, int | None, bool]]:
         """Key, kind of list, number of values, whether it must be there."""
-        rows = [
+        rows: list[tuple[str, str, int | None, bool]] = [
             (records.IMAGE, "bytes_list", 1, True),
             (records.ID, "bytes_list", 1, False),
         ]
@@ -66,7 +66,7 @@ class Contract:
             (records.COPIES, "int64_list", 1, False),
         ]
 
-    def _soft_label(self) -> list[tuple[str, str, int, bool]]:
+    def _soft_label(self) -> list[tuple[str, str, int | None, bool]]:
         if self.label_format == FLOAT32:
             return [(records.PROBABILITIES, "float_list", self.num_classes, True)]
         if not self.label_format.top:
@@ -85,7 +85,9 @@ def contract_of(examples: RecordSet, kind: str) -> Contract:
     return Contract(kind, examples.num_classes, label_format=label_format)
 
 
-def problem(serialized: bytes, contract: Contract, decode=True) -> tuple[str, str] | None:
+def problem(
+    serialized: bytes, contract: Contract, decode: bool = True
+) -> tuple[str, str] | None:
     """What is wrong with a record and what to do about it; None if nothing is.
 
     Args:
@@ -109,7 +111,9 @@ def problem(serialized: bytes, contract: Contract, decode=True) -> tuple[str, st
         if text:
             return f"`{key}`: {text}", "Mend what wrote these files"
     text = contract.kind == "pseudo_labeled" and soft_labels.problem(
-        features, contract.label_format, contract.num_classes
+        features,
+        contract.label_format,
+        contract.num_classes,  # type: ignore[arg-type]  # Known of pseudo-labels.
     )
     if text:
         return text, "Mend what wrote these files"
@@ -118,7 +122,13 @@ def problem(serialized: bytes, contract: Contract, decode=True) -> tuple[str, st
     )
 
 
-def _feature_problem(features, key, kind, length, needed) -> str | None:
+def _feature_problem(
+    features: Mapping[str, tf.train.Feature],
+    key: str,
+    kind: str,
+    length: int | None,
+    needed: bool,
+) -> str | None:
     found = features[key].WhichOneof("kind") if key in features else None
     if found is None:
         there = ", ".join(sorted(features)) or "no feature at all"
@@ -131,7 +141,9 @@ def _feature_problem(features, key, kind, length, needed) -> str | None:
     return None
 
 
-def _label_problem(features, contract) -> tuple[str, str] | None:
+def _label_problem(
+    features: Mapping[str, tf.train.Feature], contract: Contract
+) -> tuple[str, str] | None:
     if contract.kind == "unlabeled":
         return None  # The truth, where known, is for reports alone.
     key = records.LABEL if contract.kind == "pseudo_labeled" else records.TRUE_LABEL
@@ -159,7 +171,7 @@ def _image_problem(encoded: bytes) -> tuple[str, str] | None:
 
 
 def examine(
-    path: str, contract: Contract, decode=True
+    path: str, contract: Contract, decode: bool = True
 ) -> Iterator[tuple[tf.train.Example | None, BadRecord | None]]:
     """Each record of a file: the example, or what is wrong with it.
 
@@ -180,7 +192,9 @@ def examine(
             yield from pool.map(examined, ahead)
 
 
-def check(path, position: int, serialized: bytes, contract, decode=True):
+def check(
+    path: str, position: int, serialized: bytes, contract: Contract, decode: bool = True
+) -> BadRecord | None:
     """The `BadRecord` that a record is, or None."""
     found = problem(serialized, contract, decode)
     if found is None:
@@ -203,7 +217,12 @@ def _serialized_records(path: str) -> Iterator[bytes | BadRecord]:
         yield BadRecord(path, count, "", text, _REWRITE, rest_of_file=True)
 
 
-def find_first(examples: Iterable[str], contract, skipped=(), decode=True):
+def find_first(
+    examples: Iterable[str],
+    contract: Contract,
+    skipped: Iterable[BadRecord] = (),
+    decode: bool = True,
+) -> BadRecord | None:
     """The first `BadRecord` of some files that is not in `skipped`, or None."""
     known = {(bad.file, bad.position) for bad in skipped}
     for path in examples:
@@ -233,12 +252,12 @@ def without_bad(examples: RecordSet, kind: str) -> RecordSet:
     )
 
 
-def _copies(example) -> int:
+def _copies(example: tf.train.Example) -> int:
     value = example.features.feature[records.COPIES].int64_list.value
     return value[0] if value else 1
 
 
-def all_bad(skipped) -> InputError:
+def all_bad(skipped: Sequence[BadRecord]) -> InputError:
     """The error for a set in which no record is good."""
     return InputError(
         f"{skipped[0].file}: expected at least one good record; all {len(skipped)} are "
@@ -247,7 +266,7 @@ def all_bad(skipped) -> InputError:
 
 
 @contextlib.contextmanager
-def explained(find: Callable[[], BadRecord | None]):
+def explained(find: Callable[[], BadRecord | None]) -> Iterator[None]:
     """Makes of a pipeline's error an `InputError` that names the bad record.
 
     Args:

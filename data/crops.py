@@ -3,6 +3,8 @@
 Images here are `[H, W, 3]`, in 0..255.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 CROP_PADDING = 32  # Of the centre crop, in pixels of the network's input.
@@ -39,7 +41,9 @@ def inception_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     return resize_bicubic(_part(image, window), size)
 
 
-def decoded_crop(encoded: tf.Tensor, size: int, window) -> tf.Tensor:
+def decoded_crop(
+    encoded: tf.Tensor, size: int, window: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
     """A part of an image file, resized; of a JPEG file no more is decoded.
 
     Args:

@@ -3,6 +3,7 @@
 They are dicts: image float32 `[B, S, S, 3]`, label int32 `[B]` (-1 unknown), id `[B]`.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class InputNoise:
 
 
 def evaluation_batches(
-    paths,
+    paths: Sequence[str],
     image_size: int,
     crop: str,
     batch_size: int,
@@ -86,14 +87,22 @@ def evaluation_batches(
     return untuned(dataset.batch(batch_size).prefetch(BATCHES_AHEAD))
 
 
-def _image(encoded, identity, image_size: int, crop: str, noise: InputNoise | None):
+def _image(
+    encoded: tf.Tensor,
+    identity: tf.Tensor,
+    image_size: int,
+    crop: str,
+    noise: InputNoise | None,
+) -> tf.Tensor:
     if noise is None:
         return aug.clean(encoded, image_size, crop)
     seed = noise_seed(identity, noise.seed)
     return aug.augmented(encoded, image_size, noise.augmentation, seed)
 
 
-def explained_evaluation(examples: RecordSet, kind: str, paths=None):
+def explained_evaluation(
+    examples: RecordSet, kind: str, paths: Sequence[str] | None = None
+) -> contextlib.AbstractContextManager[None]:
     """Makes errors of `evaluation_batches` an `InputError` that names the record.
 
     Args:
@@ -107,7 +116,9 @@ def explained_evaluation(examples: RecordSet, kind: str, paths=None):
     )
 
 
-def _filled_records(path, batch_size: int, skipped) -> tf.data.Dataset:
+def _filled_records(
+    path: tf.Tensor, batch_size: int, skipped: Sequence[BadRecord]
+) -> tf.data.Dataset:
     """`numbered_records`, then blank ones up to a whole batch: one at least.
 
     One stream over all files then has its batches' ends where files end, and decodes

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -28,7 +29,7 @@ def map_in_threads(function: Callable, paths: Iterable[str]) -> Iterator:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str):
+def atomic_path(path: str) -> Iterator[str]:
     """Yields a path to write to; renamed to `path` when the block succeeds.
 
     Object stores publish a file only when it is closed and have no cheap
@@ -100,13 +101,13 @@ def unique_name() -> str:
     return secrets.token_hex(6)
 
 
-def write_json(path: str, value) -> None:
+def write_json(path: str, value: object) -> None:
     """Writes `value` as indented JSON, atomically."""
     with atomic_open(path) as file:
         file.write(json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str):
+def read_json(path: str) -> Any:
     with tf.io.gfile.GFile(path, "r") as file:
         return json.loads(file.read())
 

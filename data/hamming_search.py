@@ -53,7 +53,9 @@ class HammingSearch:
         return nearest[0], nearest[1]
 
     @staticmethod
-    def _sharing(queries, mask, order, keys):
+    def _sharing(
+        queries: np.ndarray, mask: np.uint64, order: np.ndarray, keys: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Rows of queries, and of the hashes that are equal to them under a mask."""
         start = np.searchsorted(keys, queries & mask, "left")
         counts = np.searchsorted(keys, queries & mask, "right") - start

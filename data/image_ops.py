@@ -8,6 +8,7 @@ looked at as rows of W·3 values where possible, and choices are arithmetic.
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,13 +16,13 @@ import tensorflow as tf
 FILL = 128  # Grey for empty pixels.
 
 
-def posterize(image, shift: int) -> tf.Tensor:
+def posterize(image: tf.Tensor, shift: int) -> tf.Tensor:
     """Sets the `shift` lowest bits of every value to 0."""
     mask = tf.constant((255 >> shift) << shift, tf.uint8)
     return tf.bitwise.bitwise_and(image, mask)
 
 
-def solarize(image, threshold: int) -> tf.Tensor:
+def solarize(image: tf.Tensor, threshold: int) -> tf.Tensor:
     """Inverts values at or above `threshold`, 0 to 256."""
     if threshold > 255:
         return image
@@ -29,24 +30,24 @@ def solarize(image, threshold: int) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(image, inverted)  # v xor 255 is 255 - v.
 
 
-def solarize_add(image, addition: int) -> tf.Tensor:
+def solarize_add(image: tf.Tensor, addition: int) -> tf.Tensor:
     """Adds to values below 128; the sum stays within 255."""
     room = 255 - image
     added = tf.minimum(room, tf.constant(min(addition, 255), tf.uint8))
     return image + added * tf.cast(image < 128, tf.uint8)
 
 
-def brightness(image, factor) -> tf.Tensor:
+def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
     """factor · image."""
     return _to_uint8(factor * tf.cast(image, tf.float32))
 
 
-def contrast(image, grey, factor) -> tf.Tensor:
+def contrast(image: tf.Tensor, grey: tf.Tensor | int, factor: float) -> tf.Tensor:
     """grey + factor · (image - grey), for one grey value, a scalar."""
     return _blend(tf.cast(grey, tf.float32), tf.cast(image, tf.float32), factor)
 
 
-def color(image, factor) -> tf.Tensor:
+def color(image: tf.Tensor, factor: float) -> tf.Tensor:
     """grey + factor · (image - grey), for each pixel's own grey."""
     height, width = image.shape[:2]
     grey = tf.reshape(tf.image.rgb_to_grayscale(image), [height * width, 1])
@@ -56,19 +57,19 @@ def color(image, factor) -> tf.Tensor:
     return _blend(grey, tf.cast(image, tf.float32), factor)
 
 
-def mean_grey(image) -> tf.Tensor:
+def mean_grey(image: tf.Tensor) -> tf.Tensor:
     """The mean luminance, rounded, as a float32 scalar."""
     luminance = tf.cast(tf.image.rgb_to_grayscale(image), tf.float32)
     return tf.floor(tf.reduce_mean(luminance) + 0.5)
 
 
-def sharpness(image, factor) -> tf.Tensor:
+def sharpness(image: tf.Tensor, factor: float) -> tf.Tensor:
     """smooth + factor · (image - smooth), smooth as in `_smooth`."""
     smooth = tf.cast(_smooth(image), tf.float32)
     return _blend(smooth, tf.cast(image, tf.float32), factor)
 
 
-def auto_contrast(image) -> tf.Tensor:
+def auto_contrast(image: tf.Tensor) -> tf.Tensor:
     """Stretches each channel to 0..255; a flat channel stays as it is."""
     rows = tf.cast(_as_rows(image), tf.float32)  # Reduced faster than uint8.
     low, high = _over_pixels(tf.reduce_min, rows), _over_pixels(tf.reduce_max, rows)
@@ -79,7 +80,7 @@ def auto_contrast(image) -> tf.Tensor:
     return tf.reshape(_to_uint8(stretched), image.shape)
 
 
-def equalize(image) -> tf.Tensor:
+def equalize(image: tf.Tensor) -> tf.Tensor:
     """Equalizes each channel's histogram as Pillow does.
 
     step = (n - n_last) // 255 with n_last the count of the brightest value;
@@ -105,7 +106,9 @@ def equalize(image) -> tf.Tensor:
     return tf.reshape(tf.gather_nd(table, places[:, None]), image.shape)
 
 
-def cutout(image, half_side: int, uniform) -> tf.Tensor:
+def cutout(
+    image: tf.Tensor, half_side: int, uniform: tf.Tensor | Sequence[float]
+) -> tf.Tensor:
     """A grey square of side 2·half_side whose centre is anywhere in the image.
 
     Args:
@@ -164,7 +167,7 @@ def rotation(degrees: float, height: int, width: int) -> tuple[float, ...]:
     return tuple(float(value) for value in transform)
 
 
-def move_pixels(image, sources) -> tf.Tensor:
+def move_pixels(image: tf.Tensor, sources: tf.Tensor | np.ndarray) -> tf.Tensor:
     """Fills each pixel from where `source_pixels` says."""
     pixels = tf.reshape(image, [-1, 3])
     empty = tf.fill([1, 3], tf.constant(FILL, tf.uint8))
@@ -172,7 +175,7 @@ def move_pixels(image, sources) -> tf.Tensor:
     return tf.reshape(moved, image.shape)
 
 
-def translate(image, x: float, y: float) -> tf.Tensor:
+def translate(image: tf.Tensor, x: float, y: float) -> tf.Tensor:
     """Output pixel (i, j) takes input (i + x, j + y), the nearest; others are grey.
 
     One part of the image moved as a whole, a quarter of the time of `move_pixels`.
@@ -193,17 +196,17 @@ def translate(image, x: float, y: float) -> tf.Tensor:
     return tf.reshape(padded, image.shape)
 
 
-def _blend(start, image, factor) -> tf.Tensor:
+def _blend(start: tf.Tensor, image: tf.Tensor, factor: float) -> tf.Tensor:
     """start + factor·(image - start), in this form, as uint8."""
     return _to_uint8(start + factor * (image - start))
 
 
-def _to_uint8(values) -> tf.Tensor:
+def _to_uint8(values: tf.Tensor) -> tf.Tensor:
     """Clipped and truncated."""
     return tf.cast(tf.clip_by_value(values, 0.0, 255.0), tf.uint8)
 
 
-def _smooth(image) -> tf.Tensor:
+def _smooth(image: tf.Tensor) -> tf.Tensor:
     """Weighted mean over 3x3, centre weight 5; the border keeps its values.
 
     Nine products added in row-major order, as published: another order differs
@@ -229,17 +232,19 @@ def _smooth(image) -> tf.Tensor:
     return tf.reshape(tf.concat([rows[:1], inner, rows[-1:]], 0), image.shape)
 
 
-def _as_rows(image) -> tf.Tensor:
+def _as_rows(image: tf.Tensor) -> tf.Tensor:
     """`[H, W·3]`."""
     height, width = image.shape[:2]
     return tf.reshape(image, [height, width * 3])
 
 
-def _as_row(per_channel, image) -> tf.Tensor:
+def _as_row(per_channel: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     """A value a channel, `[3]`, for each value of a row, `[W·3]`."""
     return tf.tile(per_channel, [image.shape[1]])
 
 
-def _over_pixels(reduce, rows) -> tf.Tensor:
+def _over_pixels(
+    reduce: Callable[[tf.Tensor, int], tf.Tensor], rows: tf.Tensor
+) -> tf.Tensor:
     """Minimum or maximum a channel, `[3]`; over rows first, which is fast."""
     return reduce(tf.reshape(reduce(rows, 0), [-1, 3]), 0)

@@ -10,6 +10,7 @@ Batches are dicts:
 """
 
 import contextlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -17,6 +18,7 @@ from data import augmentation as aug
 from data import bad_records, records, soft_labels
 from data.example_tensors import checked_label, noise_seed, record_id
 from data.record_order import other_number, undecoded
+from data.soft_labels import LabelFormat
 from data.streams import HostShare, TrainingInput
 from data.untuned import BATCHES_AHEAD, untuned
 
@@ -66,7 +68,7 @@ def explained_training(
     start_example: int,
     count: int,
     share: HostShare = HostShare(),
-):
+) -> Iterator[None]:
     """Makes errors of `training_batches` an `InputError` that names the record.
 
     Args:
@@ -150,7 +152,7 @@ def _training_example(stream, label_format, path, position, serialized, copy, ep
     return {"image": image, "label": checked_label(label, num_classes)}
 
 
-def _training_features(stream: TrainingInput, label_format) -> dict:
+def _training_features(stream: TrainingInput, label_format: LabelFormat | None) -> dict:
     """What is read of a record; `label_format` is that of pseudo-labeled ones."""
     features = {
         records.IMAGE: tf.io.FixedLenFeature([], tf.string),
@@ -158,7 +160,7 @@ def _training_features(stream: TrainingInput, label_format) -> dict:
     }
     if stream.kind == "labeled":
         features[records.TRUE_LABEL] = tf.io.FixedLenFeature([], tf.int64)
-    if stream.kind == "pseudo_labeled":
+    if label_format:
         features[records.LABEL] = tf.io.FixedLenFeature([], tf.int64)
         features |= soft_labels.features(label_format, stream.examples.num_classes)
     return features

@@ -15,6 +15,7 @@ Two modes:
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -72,7 +73,9 @@ class Strengths:
     cutout: int
 
 
-def reference_strengths(magnitude, translate_const, cutout_const) -> Strengths:
+def reference_strengths(
+    magnitude: float, translate_const: float, cutout_const: float
+) -> Strengths:
     """Published strengths, wrap-around included."""
     level = magnitude / 10
     bits = int(4 * level)
@@ -89,7 +92,9 @@ def reference_strengths(magnitude, translate_const, cutout_const) -> Strengths:
     )
 
 
-def corrected_strengths(magnitude, translate_const, cutout_const, size) -> Strengths:
+def corrected_strengths(
+    magnitude: float, translate_const: float, cutout_const: float, size: int
+) -> Strengths:
     """Strengths that grow with the magnitude and stay in a useful range."""
     level = min(max(magnitude / 10, 0.0), 3.0)
     change = min(0.9 * level, 0.9)
@@ -123,7 +128,8 @@ class RandAugment:
                 f"Invalid `randaugment_mode`: expected one of {MODES}; received {mode!r}."
             )
         translate, cutout = (size // 8, size // 8) if size <= 64 else (100, 40)
-        self._num_ops, self._mode, self._prepared = num_ops, mode, {}
+        self._num_ops, self._mode = num_ops, mode
+        self._prepared: dict[tf.TensorShape, tuple[list, tf.Tensor]] = {}
         self._strengths = (
             reference_strengths(magnitude, translate, cutout)
             if mode == "reference"
@@ -189,7 +195,7 @@ class RandAugment:
                 branches += made * (len(DIRECTIONS) // len(made))
             return branches, sources
 
-    def _is_directed(self, name) -> bool:
+    def _is_directed(self, name: str) -> bool:
         two_factors = len(self._strengths.enhance) > 1
         return name in (*_GATHERED, *_TRANSLATIONS) or (
             name in _ENHANCEMENTS and two_factors
@@ -207,7 +213,12 @@ class RandAugment:
 
 
 def apply_op(
-    name, image, strengths, direction=1, place=(0.5, 0.5), mode="reference"
+    name: str,
+    image: tf.Tensor,
+    strengths: Strengths,
+    direction: int = 1,
+    place: tf.Tensor | Sequence[float] = (0.5, 0.5),
+    mode: str = "reference",
 ) -> tf.Tensor:
     """Applies the operation called `name`.
 
@@ -250,7 +261,7 @@ def apply_op(
     raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
 
 
-def _enhanced(name, image, factor: float, mode: str) -> tf.Tensor:
+def _enhanced(name: str, image: tf.Tensor, factor: float, mode: str) -> tf.Tensor:
     """The image blended with what lacks the quality; a factor of 1 leaves it as it is."""
     if factor == 1.0:
         return image  # As published; rounding would change it.
@@ -265,7 +276,9 @@ def _enhanced(name, image, factor: float, mode: str) -> tf.Tensor:
             return image_ops.sharpness(image, factor)
 
 
-def _transform(name, strengths, direction, height, width) -> tuple[float, ...]:
+def _transform(
+    name: str, strengths: Strengths, direction: int, height: int, width: int
+) -> tuple[float, ...]:
     shear = direction * strengths.shear
     match name:
         case "ShearX":
@@ -274,6 +287,7 @@ def _transform(name, strengths, direction, height, width) -> tuple[float, ...]:
             return (1.0, 0.0, 0.0, shear, 1.0, 0.0)
         case "Rotate":
             return image_ops.rotation(direction * strengths.degrees, height, width)
+    raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
 
 
 def _contrast_grey(image, mode):

@@ -20,7 +20,9 @@ SHUFFLE_BUFFER = 16384  # Records, as in the published code.
 SHUFFLE_BYTES = 2**29  # About; four times as much is in memory for moments.
 
 
-def undecoded(stream: TrainingInput, batch_size, start_example, share) -> tf.data.Dataset:
+def undecoded(
+    stream: TrainingInput, batch_size: int, start_example: int, share: HostShare
+) -> tf.data.Dataset:
     """What `_epoch` yields, from `start_example` of this host's stream on."""
     start, end = _part_of_host(stream.examples, share)
     epoch, offset = divmod(start_example, end - start)
@@ -44,7 +46,7 @@ def _part_of_host(examples: RecordSet, share: HostShare) -> tuple[int, int]:
     return start, end
 
 
-def other_number(examples: RecordSet, error) -> InputError:
+def other_number(examples: RecordSet, error: tf.errors.OpError) -> InputError:
     return InputError(
         f"{examples.files[:1]} and the other {len(examples.files) - 1} files of the set: "
         f"expected the {examples.num_examples} examples on record; received another "
@@ -53,7 +55,9 @@ def other_number(examples: RecordSet, error) -> InputError:
     )
 
 
-def _epoch(stream: TrainingInput, epoch, batch_size, share) -> tf.data.Dataset:
+def _epoch(
+    stream: TrainingInput, epoch: tf.Tensor, batch_size: int, share: HostShare
+) -> tf.data.Dataset:
     """(path, position, record, copy, epoch) in this epoch's order.
 
     Order matters: copies are made before the shuffle, so that it spreads them;
@@ -71,7 +75,9 @@ def _epoch(stream: TrainingInput, epoch, batch_size, share) -> tf.data.Dataset:
     return dataset.map(lambda *record: (*record, epoch))
 
 
-def _in_file_order(stream: TrainingInput, seed, start, end) -> tf.data.Dataset:
+def _in_file_order(
+    stream: TrainingInput, seed: tf.Tensor, start: int, end: int
+) -> tf.data.Dataset:
     """Examples `start` to `end` of all files, these in random order.
 
     Of files that belong to several hosts each one reads its part; no other
@@ -102,7 +108,7 @@ def shuffle_buffer(examples: RecordSet) -> int:
     return min(SHUFFLE_BUFFER, max(int(SHUFFLE_BYTES / max(mean, 1)), 1))
 
 
-def copied_records(stream: TrainingInput, path) -> tf.data.Dataset:
+def copied_records(stream: TrainingInput, path: tf.Tensor) -> tf.data.Dataset:
     """(path, position, record, copy) of one file, in the file's order."""
     dataset = numbered_records(path, stream.examples.skipped)
     if stream.kind == "pseudo_labeled":
@@ -110,7 +116,9 @@ def copied_records(stream: TrainingInput, path) -> tf.data.Dataset:
     return dataset.map(lambda *record: (*record, tf.constant(0, tf.int64)))
 
 
-def numbered_records(path, skipped: Sequence[BadRecord] = ()) -> tf.data.Dataset:
+def numbered_records(
+    path: tf.Tensor | str, skipped: Sequence[BadRecord] = ()
+) -> tf.data.Dataset:
     """(path, position, record) of a file, without the records to skip.
 
     These are told by position, so that they go before anything is counted,
@@ -129,7 +137,7 @@ def numbered_records(path, skipped: Sequence[BadRecord] = ()) -> tf.data.Dataset
     return dataset.map(lambda position, record: (path, position, record))
 
 
-def _copies(path, position, serialized) -> tf.data.Dataset:
+def _copies(path: tf.Tensor, position: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
     """A balanced record as often as its `copies` says, each numbered."""
     features = tf.io.parse_single_example(
         serialized, {records.COPIES: tf.io.FixedLenFeature([], tf.int64, 1)}

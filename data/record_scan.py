@@ -6,6 +6,7 @@ wrote has their numbers; in other local files only the lengths of records are re
 
 import os
 import struct
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -47,7 +48,7 @@ def read_labels(paths: tuple[str, ...]) -> list[np.ndarray]:
 class _Counter:
     """Counts the records of one file after the other."""
 
-    def __init__(self, paths):
+    def __init__(self, paths: Iterable[str]):
         self._on_record = {
             os.path.join(directory, name): facts
             for directory in {os.path.dirname(path) for path in paths}

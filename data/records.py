@@ -17,6 +17,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -143,7 +144,7 @@ def shard_name(prefix: str, index: int, num_shards: int) -> str:
 
 def image_example(record: Record) -> dict:
     """The features of a labeled or unlabeled record, for `write_shard`."""
-    features = {IMAGE: record.image, ID: record.id.encode()}
+    features: dict = {IMAGE: record.image, ID: record.id.encode()}
     if record.label >= 0:
         features[TRUE_LABEL] = record.label
     return features
@@ -274,7 +275,7 @@ def _unreadable(path: str, count: int, reason: str) -> InputError:
     )
 
 
-def _feature(value) -> tf.train.Feature:
+def _feature(value: Any) -> tf.train.Feature:
     if isinstance(value, bytes):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
     if isinstance(value, int):

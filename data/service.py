@@ -91,7 +91,7 @@ def training_batches(
     return untuned(dataset.apply(distribute).prefetch(BATCHES_AHEAD))
 
 
-def _piece(stream: TrainingInput, unit, per_step: int) -> tf.data.Dataset:
+def _piece(stream: TrainingInput, unit: tf.Tensor, per_step: int) -> tf.data.Dataset:
     """(path, position, record, copy, epoch) of piece number `unit`, shuffled."""
     made = cut(stream.examples)
     epoch, rank = unit // made.pieces, unit % made.pieces

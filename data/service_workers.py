@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 import urllib.parse
+from collections.abc import Collection
+from typing import Self
 
 import grpc
 import tensorflow as tf
@@ -96,19 +98,21 @@ class Watch:
 
     def __init__(self, address: str, interval: float = INTERVAL):
         self._address, self._interval = address, interval
-        self._known, self._alive, self._lost = set(), set(), 0
+        self._known: set[str] = set()
+        self._alive: set[str] = set()
+        self._lost = 0
         self._dispatcher_answers = True
         self._stream = sys.stdout  # Later redirected while orbit runs.
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._alive = set(_reachable(self._ask_dispatcher()))
         self._say(f"{len(self._alive)} workers at {self._address}.")
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
 
     def take(self, look: bool = False) -> dict[str, int]:
@@ -163,7 +167,7 @@ def _workers(address: str, timeout: float) -> list[str]:
     return [tf.train.BytesList.FromString(w).value[0].decode() for w in workers]
 
 
-def _reachable(workers) -> list[str]:
+def _reachable(workers: Collection[str]) -> list[str]:
     if not workers:
         return []
     with concurrent.futures.ThreadPoolExecutor(min(32, len(workers))) as pool:

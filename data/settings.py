@@ -3,16 +3,17 @@
 import dataclasses
 import difflib
 import typing
+from typing import Any
 
 from data.errors import InputError
 
 
-def setting(default, help_line: str):
+def setting(default: Any, help_line: str) -> Any:
     """A dataclass field with a help line, for the flag that scripts make of it."""
     return dataclasses.field(default=default, metadata={"help": help_line})
 
 
-def from_dict(cls, values: dict):
+def from_dict(cls: type, values: dict) -> Any:
     """The dataclass `cls` from what `dataclasses.asdict` gave, nested ones included.
 
     Raises:

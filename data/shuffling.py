@@ -7,7 +7,13 @@ and it leaves copies of one record in one batch by chance.
 import tensorflow as tf
 
 
-def shuffled(dataset, buffer: int, batch_size: int, offset, seed) -> tf.data.Dataset:
+def shuffled(
+    dataset: tf.data.Dataset,
+    buffer: int,
+    batch_size: int,
+    offset: tf.Tensor | int,
+    seed: tf.Tensor,
+) -> tf.data.Dataset:
     """The records in random order within windows of about `buffer` of them.
 
     Windows end where batches end. In each one, no batch has two copies of a record
@@ -43,7 +49,9 @@ def shuffled(dataset, buffer: int, batch_size: int, offset, seed) -> tf.data.Dat
     return windows.map(shuffle).prefetch(1).unbatch()
 
 
-def spread_order(identity, batch_size: int, offset, seed) -> tf.Tensor:
+def spread_order(
+    identity: tf.Tensor, batch_size: int, offset: tf.Tensor | int, seed: tf.Tensor
+) -> tf.Tensor:
     """A random order in which equal elements lie in different batches.
 
     Elements are sorted by a random number drawn for each identity, so that equal ones
@@ -70,6 +78,6 @@ def spread_order(identity, batch_size: int, offset, seed) -> tf.Tensor:
     return tf.scatter_nd(dealt[:, None], deck, [count])
 
 
-def _random(count, seed, stream: int) -> tf.Tensor:
+def _random(count: tf.Tensor, seed: tf.Tensor, stream: int) -> tf.Tensor:
     seed = tf.random.experimental.stateless_fold_in(seed, stream)
     return tf.random.stateless_uniform([count], seed, None, None, tf.int64)

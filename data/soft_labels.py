@@ -21,7 +21,8 @@ whose half float is 1, it would be lost.
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -79,7 +80,7 @@ def parse_format(name: str, num_classes: int | None = None) -> LabelFormat:
     return LabelFormat(name, top)
 
 
-def encode(probabilities, label_format: LabelFormat):
+def encode(probabilities: np.ndarray, label_format: LabelFormat) -> Any:
     """The features of soft labels, for `records.write_shard`.
 
     Args:
@@ -104,7 +105,9 @@ def encode(probabilities, label_format: LabelFormat):
     return encoded[0] if np.ndim(probabilities) == 1 else encoded
 
 
-def decode(feature, label_format: LabelFormat, num_classes: int) -> np.ndarray:
+def decode(
+    feature: Mapping[str, tf.train.Feature], label_format: LabelFormat, num_classes: int
+) -> np.ndarray:
     """Probabilities float32 `[C]` from the features of a parsed `tf.train.Example`.
 
     Args:
@@ -162,7 +165,7 @@ def decode_tensor(parsed: dict, label_format: LabelFormat, num_classes: int) -> 
         return stored / tf.reduce_sum(stored)
 
 
-def format_in(feature) -> LabelFormat | None:
+def format_in(feature: Mapping[str, tf.train.Feature]) -> LabelFormat | None:
     """The format of a parsed example; None where it has no soft label."""
     if records.PROBABILITIES in feature:
         return FLOAT32
@@ -203,7 +206,9 @@ def format_of_set(examples: RecordSet) -> LabelFormat:
     return FLOAT32
 
 
-def format_problem(feature, label_format: LabelFormat) -> str | None:
+def format_problem(
+    feature: Mapping[str, tf.train.Feature], label_format: LabelFormat
+) -> str | None:
     """Says of a parsed example that its soft label has another format, if it has."""
     found = format_in(feature)
     if found in (None, label_format):
@@ -214,7 +219,9 @@ def format_problem(feature, label_format: LabelFormat) -> str | None:
     )
 
 
-def problem(feature, label_format: LabelFormat, num_classes: int) -> str | None:
+def problem(
+    feature: Mapping[str, tf.train.Feature], label_format: LabelFormat, num_classes: int
+) -> str | None:
     """What is wrong with a soft label whose features are there; None if nothing is."""
     if label_format == FLOAT16:
         return _size_problem(feature, HALF, num_classes)
@@ -249,17 +256,19 @@ def _encode_top(rows: np.ndarray, top: int) -> list[dict]:
     return [{TOP_CLASSES: classes[row], TOP: values[row].tobytes()} for row in range(count)]
 
 
-def _halves(feature) -> np.ndarray:
+def _halves(feature: tf.train.Feature) -> np.ndarray:
     stored = np.frombuffer(feature.bytes_list.value[0], _HALF_FLOAT)
     return stored.astype(np.float32)
 
 
-def _half_tensor(serialized, count: int) -> tf.Tensor:
+def _half_tensor(serialized: tf.Tensor, count: int) -> tf.Tensor:
     stored = tf.io.decode_raw(serialized, tf.float16, little_endian=True)
     return tf.cast(tf.reshape(stored, [count]), tf.float32)
 
 
-def _size_problem(feature, key: str, count: int) -> str | None:
+def _size_problem(
+    feature: Mapping[str, tf.train.Feature], key: str, count: int
+) -> str | None:
     size = len(feature[key].bytes_list.value[0])
     if size == count * _HALF_FLOAT.itemsize:
         return None
@@ -269,7 +278,7 @@ def _size_problem(feature, key: str, count: int) -> str | None:
     )
 
 
-def _class_problem(feature, num_classes: int) -> str | None:
+def _class_problem(feature: Mapping[str, tf.train.Feature], num_classes: int) -> str | None:
     classes = np.array(feature[TOP_CLASSES].int64_list.value, np.int64)
     if classes.min() >= 0 and classes.max() < num_classes and (np.diff(classes) > 0).all():
         return None

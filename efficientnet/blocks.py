@@ -2,6 +2,8 @@
 
 import functools
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,7 +12,9 @@ from efficientnet import fused, noise
 from efficientnet.normalization import BatchNormalization
 
 
-def published_normal(fan_out: int, seed: int | None, name: str):
+def published_normal(
+    fan_out: int, seed: int | None, name: str
+) -> keras.initializers.Initializer:
     """Normal with std sqrt(2 / fan_out), untruncated, unlike Keras' HeNormal.
 
     Args:
@@ -29,7 +33,7 @@ def seed_for(seed: int | None, name: str) -> int | None:
     return None if seed is None else zlib.crc32(f"{seed}/{name}".encode())
 
 
-def _activation(name: str | None):
+def _activation(name: str | None) -> Callable[[tf.Tensor], tf.Tensor] | None:
     if name in ("silu", "swish"):
         return fused.silu
     return keras.activations.get(name) if name else None
@@ -56,7 +60,7 @@ class ConvNorm(keras.layers.Layer):
         activation: str | None = None,
         norm: dict | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
@@ -84,16 +88,18 @@ class ConvNorm(keras.layers.Layer):
         )
         self._activate = _activation(activation)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         self.conv.build(input_shape)
         self.norm.build(self.conv.compute_output_shape(input_shape))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         outputs, statistics = self.compute(inputs, training)
         self.norm.update(statistics)
         return outputs
 
-    def compute(self, inputs, training):
+    def compute(
+        self, inputs: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor] | None]:
         """`call` without the update of the moving statistics, which it returns."""
         if self.filters is None and not training:
             return self._folded_depthwise(inputs), None
@@ -111,10 +117,10 @@ class ConvNorm(keras.layers.Layer):
         outputs = tf.nn.bias_add(outputs, tf.cast(offset, self.compute_dtype))
         return self._activate(outputs) if self._activate else outputs
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return self.conv.compute_output_shape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -138,11 +144,13 @@ class SqueezeExcite(keras.layers.Layer):
         seed: Makes the initial kernels reproducible, with the layer's name.
     """
 
-    def __init__(self, reduced: int, activation: str, seed: int | None = None, **kwargs):
+    def __init__(
+        self, reduced: int, activation: str, seed: int | None = None, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.reduced, self.activation, self.seed = reduced, activation, seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
         self.reduce = self._conv(self.reduced, self.activation, "reduce")
         self.expand = self._conv(channels, "sigmoid", "expand")
@@ -159,14 +167,14 @@ class SqueezeExcite(keras.layers.Layer):
             dtype=self.dtype_policy,
         )
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         inputs, means = fused.with_mean(inputs)
         return fused.scale(inputs, self.expand(self.reduce(means)))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "reduced": self.reduced,
@@ -208,7 +216,7 @@ class MBConv(keras.layers.Layer):
         remat: bool = False,
         norm: dict | None = None,
         seed: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters, self.kernel_size, self.strides = filters, kernel_size, strides
@@ -217,7 +225,7 @@ class MBConv(keras.layers.Layer):
         self.stochastic_depth_rate, self.remat = stochastic_depth_rate, remat
         self.norm_options, self.seed = norm or {}, seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
         self.has_shortcut = self.strides == 1 and channels == self.filters
         inner = channels * self.expand_ratio
@@ -271,7 +279,7 @@ class MBConv(keras.layers.Layer):
         parts = [self.expand, self.depthwise, self.project]
         return [part for part in parts if part is not None]
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         compute = functools.partial(self._compute, training=training)
         if training and self.remat:
             compute = tf.recompute_grad(noise.repeatable(compute))
@@ -282,7 +290,8 @@ class MBConv(keras.layers.Layer):
         return outputs
 
     def _compute(self, inputs, training):
-        x, statistics = inputs, []
+        x = inputs
+        statistics: list[tuple[tf.Tensor, tf.Tensor] | None] = []
         if self.expand:
             x = _collect(statistics, self.expand.compute(x, training))
         x = _collect(statistics, self.depthwise.compute(x, training))
@@ -295,11 +304,11 @@ class MBConv(keras.layers.Layer):
             x = x + inputs
         return x, statistics
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         shape = self.depthwise.compute_output_shape(tuple(input_shape))
         return (*shape[:-1], self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -315,7 +324,10 @@ class MBConv(keras.layers.Layer):
         }
 
 
-def _collect(found: list, outputs_and_statistics):
+def _collect(
+    found: list,
+    outputs_and_statistics: tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor] | None],
+) -> tf.Tensor:
     outputs, statistics = outputs_and_statistics
     found.append(statistics)
     return outputs

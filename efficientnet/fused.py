@@ -13,6 +13,7 @@ kernels run.
 
 import contextlib
 import threading
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -23,7 +24,7 @@ _ROWS = 8  # How many rows a compiled chain adds up; more gave nothing.
 
 
 @contextlib.contextmanager
-def unfused():
+def unfused() -> Iterator[None]:
     """Within it `applies` says no: every operation stands in the graph by itself."""
     before = getattr(_unfused, "on", False)
     _unfused.on = True
@@ -51,7 +52,7 @@ def _one_loop(function):
 
 
 @tf.custom_gradient
-def silu(x):
+def silu(x: tf.Tensor) -> tf.Tensor:
     """x · sigmoid(x). Written so, Grappler makes it part of a convolution.
 
     Keeps x alone for the gradient, as `tf.nn.silu` does.
@@ -70,7 +71,9 @@ def _silu_gradient(upstream, x):
     return upstream * (gate * (1.0 + x * (1.0 - gate)))
 
 
-def batch_norm(x, gamma, beta, epsilon: float, with_silu: bool):
+def batch_norm(
+    x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, with_silu: bool
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Batch norm by the batch's own statistics, and silu after it.
 
     Args:
@@ -114,7 +117,7 @@ def batch_norm(x, gamma, beta, epsilon: float, with_silu: bool):
 
 
 @tf.custom_gradient
-def with_mean(x):
+def with_mean(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """x itself, and its mean over H and W, `[N, 1, 1, C]`."""
 
     def gradient(d_x, d_mean):
@@ -126,7 +129,7 @@ def with_mean(x):
 
 
 @tf.custom_gradient
-def scale(x, gate):
+def scale(x: tf.Tensor, gate: tf.Tensor) -> tf.Tensor:
     """x · gate, for x `[N, H, W, C]` and gate `[N, 1, 1, C]`."""
 
     def gradient(upstream):

@@ -6,6 +6,8 @@ from the unexpanded width, batch norm after every convolution.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -25,8 +27,8 @@ def build_efficientnet(
     batch_norm_momentum: float = 0.99,
     batch_norm_group_size: int = normalization.AUTOMATIC,
     remat: bool = False,
-    mean=None,
-    std=None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     dtype: str = "float32",
     seed: int | None = None,
 ) -> keras.Model:
@@ -54,13 +56,13 @@ def build_efficientnet(
         `[N, num_classes]`. H and W are free: weights do not depend on them.
     """
     given = {"width": width, "depth": depth, "dropout_rate": dropout_rate}
-    given = {name: value for name, value in given.items() if value is not None}
-    scale = dataclasses.replace(variants.get_variant(variant), **given)
+    replaced: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    scale = dataclasses.replace(variants.get_variant(variant), **replaced)
     family = scale.family
     stages = variants.small_image_stages() if small_image else variants.STAGES
     blocks = _scaled_blocks(stages, scale)
     norm = {"momentum": batch_norm_momentum, "group_size": batch_norm_group_size}
-    common = {
+    common: dict[str, Any] = {
         "activation": family.activation,
         "norm": norm,
         "seed": seed,
@@ -101,7 +103,9 @@ def _end_channels(channels: int, scale: variants.Variant) -> int:
     return variants.round_filters(channels, scale.width) if scaled else channels
 
 
-def _scaled_blocks(stages, scale: variants.Variant) -> list[_Block]:
+def _scaled_blocks(
+    stages: Sequence[variants.Stage], scale: variants.Variant
+) -> list[_Block]:
     """The stages as a flat list of blocks; only a stage's first one strides."""
     blocks = []
     for stage in stages:
@@ -116,7 +120,13 @@ def _scaled_blocks(stages, scale: variants.Variant) -> list[_Block]:
     return blocks
 
 
-def _logits(x, num_classes: int, dropout_rate: float, seed: int | None, dtype: str):
+def _logits(
+    x: keras.KerasTensor,
+    num_classes: int,
+    dropout_rate: float,
+    seed: int | None,
+    dtype: str,
+) -> keras.KerasTensor:
     """Pooling, dropout and the classifier; float32 in every precision."""
     x = keras.layers.GlobalAveragePooling2D(name="head_pool", dtype=dtype)(x)
     x = noise.Dropout(dropout_rate, name="head_dropout", dtype=dtype)(x)

@@ -9,6 +9,8 @@ import contextlib
 import dataclasses
 import threading
 import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,12 +22,17 @@ _active = threading.local()
 class _Key:
     """What is active: two numbers to draw from, and which rows have which noise."""
 
-    numbers: tuple
-    noisy_rows: dict
+    numbers: tuple[tf.Tensor, tf.Tensor]
+    noisy_rows: Mapping[str, tf.Tensor]
 
 
 @contextlib.contextmanager
-def noise_key(seed, step, part=0, noisy_rows=None):
+def noise_key(
+    seed: int | tf.Tensor,
+    step: int | tf.Tensor,
+    part: int = 0,
+    noisy_rows: Mapping[str, tf.Tensor] | None = None,
+) -> Iterator[None]:
     """Makes the noise of every layer called inside a function of (seed, step, part).
 
     Call it inside the function that `strategy.run` runs: each replica then
@@ -48,7 +55,7 @@ def noise_key(seed, step, part=0, noisy_rows=None):
         yield
 
 
-def repeatable(function):
+def repeatable(function: Callable) -> Callable:
     """`function` drawing, whenever it is called again, the noise of now.
 
     For functions that are run a second time in the backward pass, when the key
@@ -76,7 +83,7 @@ def _activated(key):
         _active.key = previous
 
 
-def uniform(shape, name: str) -> tf.Tensor:
+def uniform(shape: Sequence[int] | tf.Tensor, name: str) -> tf.Tensor:
     """Uniform float32 in [0, 1), differing by seed, step, part, replica and name."""
     key = getattr(_active, "key", None)
     if key is None:
@@ -88,7 +95,7 @@ def uniform(shape, name: str) -> tf.Tensor:
     return tf.random.stateless_uniform(shape, seed, alg="philox")
 
 
-def _in_noisy_rows(kind: str, noisy, inputs) -> tf.Tensor:
+def _in_noisy_rows(kind: str, noisy: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
     """`noisy` where the active key has this kind of noise on, else `inputs`."""
     key = getattr(_active, "key", None)
     rows = key.noisy_rows.get(kind) if key else None
@@ -114,11 +121,11 @@ class StochasticDepth(keras.layers.Layer):
         rate: Probability that an image loses the branch, 0 <= rate < 1.
     """
 
-    def __init__(self, rate, **kwargs):
+    def __init__(self, rate: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = _check_rate(rate)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or not self.trainable or self.rate == 0:
             return inputs
         keep = 1.0 - self.rate
@@ -126,10 +133,10 @@ class StochasticDepth(keras.layers.Layer):
         noisy = inputs / tf.cast(keep, inputs.dtype) * tf.cast(mask, inputs.dtype)
         return _in_noisy_rows("stochastic_depth", noisy, inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}
 
 
@@ -141,19 +148,19 @@ class Dropout(keras.layers.Layer):
         rate: Probability that a feature is zeroed, 0 <= rate < 1.
     """
 
-    def __init__(self, rate, **kwargs):
+    def __init__(self, rate: float, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = _check_rate(rate)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0:
             return inputs
         kept = uniform(tf.shape(inputs), self.name) >= self.rate
         noisy = tf.where(kept, inputs / (1.0 - self.rate), tf.zeros_like(inputs))
         return _in_noisy_rows("dropout", noisy, inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": self.rate}

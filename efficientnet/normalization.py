@@ -5,6 +5,9 @@ drift apart, and runs unfused. Ours averages them over replicas, and uses the
 fused kernel where statistics are the replica's own.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -26,20 +29,20 @@ class InputNormalization(keras.layers.Layer):
         std: Three floats, per channel, on the scale 0..1.
     """
 
-    def __init__(self, mean, std, **kwargs):
+    def __init__(self, mean: Sequence[float], std: Sequence[float], **kwargs: Any):
         super().__init__(**kwargs, autocast=False)  # Pixels must arrive unrounded.
         self.mean, self.std = [float(m) for m in mean], [float(s) for s in std]
 
-    def call(self, images):
+    def call(self, images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
         mean = tf.constant(self.mean, tf.float32) * 255.0
         std = tf.constant(self.std, tf.float32) * 255.0
         return tf.cast((images - mean) / std, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mean": self.mean, "std": self.std}
 
 
@@ -66,7 +69,13 @@ class BatchNormalization(keras.layers.Layer):
             published rule: local up to 8 replicas, above max(8, replicas / 8).
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-3, group_size=AUTOMATIC, **kwargs):
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        group_size: int = AUTOMATIC,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if group_size < GLOBAL:
             raise ValueError(
@@ -75,7 +84,7 @@ class BatchNormalization(keras.layers.Layer):
             )
         self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         shape = (input_shape[-1],)
         # Kept float32 under mixed precision: the fused kernel wants it so.
         options = dict(shape=shape, dtype="float32", autocast=False)
@@ -90,12 +99,17 @@ class BatchNormalization(keras.layers.Layer):
             name="moving_variance", initializer="ones", **options
         )
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         outputs, statistics = self.normalize(inputs, training)
         self.update(statistics)
         return outputs
 
-    def normalize(self, inputs, training, activation=None):
+    def normalize(
+        self,
+        inputs: tf.Tensor,
+        training: bool,
+        activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor] | None]:
         """`call` without its update: outputs, and what `update` wants.
 
         Apart, so that a recomputed forward pass does not update twice.
@@ -111,9 +125,10 @@ class BatchNormalization(keras.layers.Layer):
         group_size = group_size_for(self.group_size, _replicas())
         if group_size == 1 and fused.applies(inputs):
             with_silu = activation is fused.silu
-            outputs, *statistics = fused.batch_norm(
+            outputs, mean, variance = fused.batch_norm(
                 inputs, self.gamma, self.beta, self.epsilon, with_silu
             )
+            statistics = mean, variance
             activation = None if with_silu else activation
         elif group_size == 1:
             outputs, statistics = self._alone(inputs)
@@ -133,7 +148,7 @@ class BatchNormalization(keras.layers.Layer):
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
         return outputs, (mean, variance * (tf.maximum(count, 2.0) - 1.0) / count)
 
-    def update(self, statistics) -> None:
+    def update(self, statistics: tuple[tf.Tensor, tf.Tensor] | None) -> None:
         """Moves the moving statistics towards those `normalize` returned."""
         if statistics is None:
             return
@@ -163,10 +178,10 @@ class BatchNormalization(keras.layers.Layer):
         outputs = x * scale + (self.beta - mean * scale)
         return tf.cast(outputs, inputs.dtype), (mean, variance)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "momentum": self.momentum,

@@ -15,6 +15,7 @@ import time
 import tensorflow as tf
 
 from data import files
+from data.records import RecordSet
 from noisy_student.balancing.balancing import BalancingOptions, balance
 from noisy_student.config import Config
 from noisy_student.evaluation.evaluation import evaluate
@@ -83,7 +84,13 @@ def iterate(
 class _Run:
     """The stages of one run with their directories filled in."""
 
-    def __init__(self, config: Config, work_dir, strategy, options):
+    def __init__(
+        self,
+        config: Config,
+        work_dir: str,
+        strategy: tf.distribute.Strategy,
+        options: LoopOptions,
+    ):
         self._config, self._strategy, self._options = config, strategy, options
         self._work_dir = work_dir
         self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
@@ -104,7 +111,7 @@ class _Run:
     def train_teacher(self) -> str:
         return self._train("generation_0/teacher", teacher_job(self._config, self.data))
 
-    def pseudo_label(self, generation: int, teacher: str):
+    def pseudo_label(self, generation: int, teacher: str) -> RecordSet:
         """What the student learns beside the labels; with an online teacher, images."""
         config = self._config
         if config.online_teacher:
@@ -134,7 +141,9 @@ class _Run:
             name=f"{here}/balanced",
         )
 
-    def train_student(self, generation: int, pseudo_labeled, teacher: str) -> str:
+    def train_student(
+        self, generation: int, pseudo_labeled: RecordSet, teacher: str
+    ) -> str:
         job = student_job(self._config, self.data, generation, pseudo_labeled)
         if self._config.online_teacher:
             job = dataclasses.replace(job, online_teacher=teacher)
@@ -147,7 +156,9 @@ class _Run:
         job = self._started(job, self._directory("generation_0/teacher"))
         return self._train("generation_1/control", job)
 
-    def outcome(self, generation, role, model, control=None) -> dict:
+    def outcome(
+        self, generation: int, role: str, model: str, control: str | None = None
+    ) -> dict:
         """One row of the summary."""
         outcome = {"generation": generation, "role": role, **self._measured(model)}
         if generation and not self._config.online_teacher:

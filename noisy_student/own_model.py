@@ -12,6 +12,8 @@ import os
 import random
 import re
 import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +26,7 @@ from efficientnet import noise
 _REMEDY = "See docs/own_model.md."
 
 
-def load_function(model_fn: str):
+def load_function(model_fn: str) -> Callable[..., keras.Model]:
     """The function named `module:function`.
 
     Raises:
@@ -101,7 +103,7 @@ def register_layers(architecture: str) -> None:
             importlib.import_module(architecture.partition(":")[0])
 
 
-def _check_kind(model_fn, model) -> None:
+def _check_kind(model_fn: str, model: Any) -> None:
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise InputError(
@@ -120,7 +122,9 @@ def _check_kind(model_fn, model) -> None:
     )
 
 
-def _check_shapes(model_fn, model, num_classes, image_size) -> None:
+def _check_shapes(
+    model_fn: str, model: keras.Model, num_classes: int, image_size: int
+) -> None:
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InputError(
             f"`model_fn` {model_fn}: expected a model of one input and one output; "
@@ -147,7 +151,7 @@ def _check_shapes(model_fn, model, num_classes, image_size) -> None:
         )
 
 
-def _check_activation(model_fn, model) -> None:
+def _check_activation(model_fn: str, model: keras.Model) -> None:
     """Refuses probabilities: the loss takes logits and would hardly learn from them."""
     last = _last_operation(model)
     activation = getattr(last, "activation", None)
@@ -163,7 +167,7 @@ def _check_activation(model_fn, model) -> None:
     )
 
 
-def _check_noise(model_fn, model) -> None:
+def _check_noise(model_fn: str, model: keras.Model) -> None:
     """Refuses noise layers without names of their own, by which their noise is drawn.
 
     The names that Keras makes depend on how many layers the process has made before.
@@ -190,7 +194,7 @@ def _last_operation(model):
 
 
 @contextlib.contextmanager
-def _random_seed(seed: int | None):
+def _random_seed(seed: int | None) -> Iterator[None]:
     """Every generator seeded, and put back: theirs are global, ours are not."""
     if seed is None:
         yield
@@ -209,7 +213,7 @@ def _random_seed(seed: int | None):
 
 
 @contextlib.contextmanager
-def _dtype_policy(precision: str):
+def _dtype_policy(precision: str) -> Iterator[None]:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:

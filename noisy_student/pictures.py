@@ -10,7 +10,7 @@ from data import files
 PAPER = "#e6ebf2"  # Neither white nor the grey of empty pixels.
 
 
-def font(size: int):
+def font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     """Letters of so many pixels."""
     return ImageFont.load_default(size)
 
@@ -39,6 +39,6 @@ def write_png(picture: Image.Image, path: str) -> None:
         file.write(buffer.getvalue())
 
 
-def _resized(image: Image.Image, factor: float, method) -> Image.Image:
+def _resized(image: Image.Image, factor: float, method: Image.Resampling) -> Image.Image:
     width, height = (max(round(length * factor), 1) for length in image.size)
     return image.resize((width, height), method)

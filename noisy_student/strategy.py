@@ -62,7 +62,7 @@ def check_reachable(name: str, tpu: str, paths: dict[str, str]) -> None:
             )
 
 
-def is_chief(strategy) -> bool:
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes: of several workers only the first does."""
     resolver = strategy.cluster_resolver
     if not several_workers(strategy):
@@ -73,7 +73,7 @@ def is_chief(strategy) -> bool:
     )
 
 
-def check_one_process(name: str, strategy) -> None:
+def check_one_process(name: str, strategy: tf.distribute.Strategy) -> None:
     """Refuses several workers where each would do all of the work."""
     if several_workers(strategy):
         raise InputError(
@@ -82,12 +82,14 @@ def check_one_process(name: str, strategy) -> None:
         )
 
 
-def several_workers(strategy) -> bool:
+def several_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether several processes train together, each on its own machine or devices."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def check_parts(name: str, batch_size: int, accumulation_steps: int, strategy) -> None:
+def check_parts(
+    name: str, batch_size: int, accumulation_steps: int, strategy: tf.distribute.Strategy
+) -> None:
     """Refuses a global batch that replicas, and their parts of a step, cannot share."""
     replicas = strategy.num_replicas_in_sync
     parts = replicas * accumulation_steps
@@ -102,7 +104,7 @@ def check_parts(name: str, batch_size: int, accumulation_steps: int, strategy) -
         )
 
 
-def check_group_size(name: str, group_size: int, strategy) -> None:
+def check_group_size(name: str, group_size: int, strategy: tf.distribute.Strategy) -> None:
     """Refuses groups for batch norm into which the replicas cannot be divided."""
     try:
         group_size_for(group_size, strategy.num_replicas_in_sync)

@@ -41,7 +41,7 @@ setting_flags.define(config.SelectionConfig)
 record_flags.define()
 
 
-def main():
+def main() -> None:
     selection = setting_flags.override(config.SelectionConfig())
     config.check_selection(selection)
     class_names = read_manifest(_PREDICTIONS.value)["identity"]["class_names"]

@@ -1,10 +1,12 @@
 """The flags that say whether, and on which images, a teacher is calibrated."""
 
 import os
+from collections.abc import Sequence
 
 from absl import flags
 
 from data.errors import InputError
+from data.records import RecordSet
 from tpu_scripts import record_flags
 
 flags.disclaim_key_flags()
@@ -25,7 +27,7 @@ def define() -> None:
     )
 
 
-def validation(output_dir: str, class_names):
+def validation(output_dir: str, class_names: Sequence[str]) -> RecordSet | None:
     """The record set to fit the temperature on, or None."""
     calibrate, dataset = flags.FLAGS.calibrate, flags.FLAGS.validation_data
     if calibrate != bool(dataset):

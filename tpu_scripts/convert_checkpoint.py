@@ -51,7 +51,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 )
 
 
-def main():
+def main() -> None:
     model = conversion.read_checkpoint(
         _FROM.value,
         _CHECKPOINT.value,

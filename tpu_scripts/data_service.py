@@ -37,7 +37,7 @@ _STATE_DIR = flags.DEFINE_string(
 )
 
 
-def main():
+def main() -> None:
     if (_ROLE.value == "worker") != bool(_DISPATCHER.value):
         raise InputError(
             "`dispatcher`: expected for --role=worker and for no other; received "

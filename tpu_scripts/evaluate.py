@@ -25,7 +25,7 @@ _OUTPUT = flags.DEFINE_string("output", "", "JSON file for the result; empty: no
 strategy_flags.define()
 
 
-def main():
+def main() -> None:
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     model, info = model_files.load_model(_MODEL.value)
     predictor = Predictor(model, strategy, _BATCH_SIZE.value)

@@ -30,7 +30,7 @@ _REPRESENTATIVE_IMAGES = flags.DEFINE_integer(
 )
 
 
-def main():
+def main() -> None:
     formats = _TFLITE.value
     if formats is None:
         formats = [*WITHOUT_DATA, *([INT8] if _REPRESENTATIVE_DATA.value else [])]

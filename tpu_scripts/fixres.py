@@ -13,6 +13,7 @@ import os
 from absl import flags
 
 from data.errors import InputError
+from data.records import RecordSet
 from noisy_student import config
 from noisy_student.evaluation.evaluation import evaluate
 from noisy_student.models.model_files import load_info
@@ -38,7 +39,7 @@ plan_flags.define()
 strategy_flags.define()
 
 
-def main():
+def main() -> None:
     # Before any other use of TensorFlow.
     strategy = strategy_flags.create_strategy(
         model=_MODEL.value,
@@ -47,7 +48,8 @@ def main():
         output_dir=_OUTPUT_DIR.value,
     )
     check_one_process("fixres", strategy)
-    network, training = map(setting_flags.override, fixres.default_settings(_MODEL.value))
+    network, training = fixres.default_settings(_MODEL.value)
+    network, training = setting_flags.override(network), setting_flags.override(training)
     if not flags.FLAGS.image_size:
         raise InputError(
             "`image_size`: expected the side in pixels to fine-tune at; received none. The "
@@ -79,7 +81,7 @@ def main():
         print(f"top-1 {metrics['top_1']:.4f}  top-5 {metrics['top_5']:.4f}")
 
 
-def _prepared(argument: str, dataset: str, name: str):
+def _prepared(argument: str, dataset: str, name: str) -> RecordSet:
     directory = os.path.join(_OUTPUT_DIR.value, name)
     names = load_info(_MODEL.value).class_names
     return record_flags.prepare(argument, dataset, directory, names)

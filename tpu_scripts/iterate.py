@@ -42,7 +42,7 @@ plan_flags.define()
 strategy_flags.define()
 
 
-def main():
+def main() -> None:
     settings = recipes.load(_RECIPE.value)
     options = setting_flags.override(LoopOptions())
     parts = {

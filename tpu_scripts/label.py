@@ -47,7 +47,7 @@ strategy_flags.define()
 teacher_noise_flags.define()
 
 
-def main():
+def main() -> None:
     options = setting_flags.override(labeling.LabelingOptions())
     if options.num_workers > 1:
         record_flags.check_written("unlabeled_data", f"--num_workers={options.num_workers}")
@@ -62,7 +62,7 @@ def main():
         print(f"{done['images']:,} images, mean confidence {done['mean_confidence']:.3f}")
 
 
-def _label(options) -> None:
+def _label(options: labeling.LabelingOptions) -> None:
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     info = model_files.load_info(_MODEL.value)
     noise = teacher_noise_flags.noise(_MODEL.value, info)

@@ -25,7 +25,7 @@ _VERIFY_FILES = flags.DEFINE_bool(
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
 
 
-def main():
+def main() -> None:
     if bool(_WORK_DIR.value) == bool(_MODEL.value):
         raise InputError(
             "`work_dir`, `model`: expected one of them; received "

@@ -1,5 +1,8 @@
 """The flags that ask what a run would do: --dry_run."""
 
+from collections.abc import Callable
+
+import tensorflow as tf
 from absl import flags
 
 from data.errors import InputError
@@ -51,7 +54,9 @@ def dry_run() -> bool:
     return flags.FLAGS.dry_run
 
 
-def show_training(name: str, job: TrainingJob, strategy, options: LoopOptions) -> None:
+def show_training(
+    name: str, job: TrainingJob, strategy: tf.distribute.Strategy, options: LoopOptions
+) -> None:
     """Checks and plans one training."""
     check_job(job, strategy)
     labeler = 0.0
@@ -65,7 +70,9 @@ def show_training(name: str, job: TrainingJob, strategy, options: LoopOptions) -
     )
 
 
-def show(planned: plan.Plan, measure, keep_checkpoints: int) -> None:
+def show(
+    planned: plan.Plan, measure: Callable[[], dict[str, float]], keep_checkpoints: int
+) -> None:
     """Prints the plan.
 
     Args:

@@ -22,7 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", "predictions.csv", "The CSV file to writ
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images a step.", lower_bound=1)
 
 
-def main():
+def main() -> None:
     counts = predict_folder(_MODEL.value, _IMAGES.value, _OUTPUT.value, _BATCH_SIZE.value)
     print(
         f"{counts['images']:,} images to {_OUTPUT.value}"

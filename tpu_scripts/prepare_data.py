@@ -32,7 +32,7 @@ _DEDUP_AGAINST = flags.DEFINE_list(
 setting_flags.define(config.DataConfig)
 
 
-def main():
+def main() -> None:
     recipe = recipes.load(_RECIPE.value)
     seed = recipe.seed if _SEED.value is None else _SEED.value
     data = setting_flags.override(recipe.data)

@@ -5,6 +5,7 @@ import os
 from absl import flags
 
 from data.errors import InputError
+from data.records import RecordSet
 from noisy_student.balancing.balancing import load_balanced
 from tpu_scripts import record_flags
 
@@ -56,7 +57,7 @@ def paths() -> dict[str, str]:
     return {name: flags.FLAGS[name].value for name in names}
 
 
-def pseudo_labeled(output_dir: str):
+def pseudo_labeled(output_dir: str) -> RecordSet | None:
     """Stored labels, or images for an online teacher, or None."""
     if flags.FLAGS.pseudo_labeled_data:
         return load_balanced(flags.FLAGS.pseudo_labeled_data, flags.FLAGS.skip_bad_records)

@@ -1,8 +1,11 @@
 """The flags that say how records are read."""
 
+from collections.abc import Sequence
+
 from absl import flags
 
 from data.errors import InputError
+from data.records import RecordSet
 from noisy_student.preparation.preparation import prepare_set
 
 # They belong to the script that asks for them: --helpshort.
@@ -19,7 +22,13 @@ def define() -> None:
     )
 
 
-def prepare(argument: str, dataset: str, directory: str, class_names=None, labeled=True):
+def prepare(
+    argument: str,
+    dataset: str,
+    directory: str,
+    class_names: Sequence[str] | None = None,
+    labeled: bool = True,
+) -> RecordSet:
     """`prepare_set` of the data set that `argument` names, with what the flags say."""
     return prepare_set(
         dataset,

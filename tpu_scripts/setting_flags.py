@@ -1,10 +1,17 @@
 """Flags made of dataclass fields, so that a setting is written down once."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from absl import app, flags, logging
 
 from data.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 
 # So that --helpshort of a script lists the flags that it gets from here as its own.
 flags.disclaim_key_flags()
@@ -33,7 +40,7 @@ def names(settings: type) -> list[str]:
     return [field.name for field in _plain_fields(settings)]
 
 
-def override(settings, prefix: str = ""):
+def override(settings: Settings, prefix: str = "") -> Settings:
     """The dataclass instance with the fields replaced whose flags were given."""
     given = {
         field.name: flags.FLAGS[prefix + field.name].value
@@ -43,7 +50,7 @@ def override(settings, prefix: str = ""):
     return dataclasses.replace(settings, **given)
 
 
-def run(main) -> None:
+def run(main: Callable[[], None]) -> None:
     """`app.run`, with errors of input shown as one message."""
 
     def guarded(argv):

@@ -27,7 +27,7 @@ _OUTPUT = flags.DEFINE_string("output", "augmentations.png", "The file to write.
 augmentation_flags.define()
 
 
-def main():
+def main() -> None:
     if 0 < _IMAGE_SIZE.value < 8:
         raise InputError(
             f"`image_size`: expected 8 pixels or more, or 0; received {_IMAGE_SIZE.value}."

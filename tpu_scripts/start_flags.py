@@ -31,7 +31,7 @@ def define() -> None:
     )
 
 
-def seed(recipe, role: str) -> int:
+def seed(recipe: config.Config, role: str) -> int:
     """Of this training: the flag's or the recipe's, and the generation's."""
     own, generation = flags.FLAGS.seed, flags.FLAGS.generation
     if generation is None:

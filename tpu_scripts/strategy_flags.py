@@ -1,5 +1,6 @@
 """The flags that say where to compute."""
 
+import tensorflow as tf
 from absl import flags
 
 from noisy_student import strategy
@@ -23,7 +24,7 @@ def define(several_workers: bool = False) -> None:
     flags.DEFINE_string("tpu", "local", "With --strategy=tpu: local, or the TPU's name.")
 
 
-def create_strategy(**paths: str):
+def create_strategy(**paths: str) -> tf.distribute.Strategy:
     """The strategy that the flags name. Before any other use of TensorFlow.
 
     Args:

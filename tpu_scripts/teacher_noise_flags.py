@@ -6,6 +6,7 @@ from data.augmentation import Augmentation
 from data.errors import InputError
 from data.settings import from_dict
 from noisy_student.labeling.labeling import TeacherNoise
+from noisy_student.models.model_files import ModelInfo
 from noisy_student.stages.manifest import training_record
 from tpu_scripts import augmentation_flags
 
@@ -23,7 +24,7 @@ def define() -> None:
     augmentation_flags.define()
 
 
-def noise(model: str, info) -> TeacherNoise | None:
+def noise(model: str, info: ModelInfo) -> TeacherNoise | None:
     """The noise that the flags ask for; None: the method's."""
     if not flags.FLAGS.noised_teacher:
         given = augmentation_flags.given()
@@ -42,5 +43,7 @@ def noise(model: str, info) -> TeacherNoise | None:
             "`noised_teacher`: expected a teacher whose training is on record beside it, "
             f"or --augmentation to name the noise; received neither with {model}."
         )
-    default = record and from_dict(Augmentation, record["identity"]["augmentation"])
+    default = Augmentation()  # Not used: without a record the flags name the noise.
+    if record:
+        default = from_dict(Augmentation, record["identity"]["augmentation"])
     return TeacherNoise(augmentation_flags.augmentation(default), flags.FLAGS.seed)

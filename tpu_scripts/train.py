@@ -51,7 +51,7 @@ pseudo_label_flags.define()
 strategy_flags.define(several_workers=True)
 
 
-def main():
+def main() -> None:
     # Before any other use of TensorFlow.
     strategy = strategy_flags.create_strategy(
         labeled_data=_LABELED.value,

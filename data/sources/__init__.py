@@ -64,7 +64,9 @@ def open_source(
     return source
 
 
-def _settle_classes(dataset, source, class_names, labeled) -> None:
+def _settle_classes(
+    dataset: str, source: Source, class_names: Sequence[str] | None, labeled: bool
+) -> None:
     """Labels of other classes are refused, or for unlabeled images forgotten."""
     own = source.class_names
     if class_names is None or own is None or tuple(own) == tuple(class_names):

@@ -3,6 +3,7 @@
 import gzip
 import os
 import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,12 +17,18 @@ from data.sources.base import Source
 class ArraySource(Source):
     """uint8 images in memory, stored as PNG."""
 
-    def __init__(self, pixels, labels, class_names, prefix):
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        prefix: str,
+    ):
         self.class_names = tuple(class_names)
         self.labels = np.asarray(labels, np.int64)
         self._pixels, self._prefix = pixels, prefix
 
-    def read(self, indices):
+    def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         for index in indices:
             yield Record(
                 id=f"{self._prefix}/{index:06d}",

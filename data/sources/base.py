@@ -26,7 +26,7 @@ class Source:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def digest(self, indices: Sequence[int]) -> str:
+    def digest(self, indices: Sequence[int] | np.ndarray) -> str:
         """Tells a choice of this source's images from another, without reading them."""
         indices = np.sort(np.asarray(indices, np.int64))
         digest = hashlib.sha256(indices.tobytes())
@@ -42,7 +42,7 @@ class Source:
         """Where an image is, for messages."""
         return next(self.read([index])).id
 
-    def read(self, indices: Sequence[int]) -> Iterator[Record]:
+    def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         """Yields the records at `indices` (ascending if `sequential`).
 
         The image bytes are as found: `data.images` has yet to check them.

@@ -1,6 +1,7 @@
 """TensorFlow Datasets."""
 
 import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,14 +16,14 @@ class TfdsSource(Source):
 
     sequential = True
 
-    def __init__(self, name_and_split):
+    def __init__(self, name_and_split: str):
         import tensorflow_datasets as tfds
 
         match = re.fullmatch(
             r"([^:\[]+(?::[\d*]+\.[\d*]+\.[\d*]+)?)(?::(.+))?", name_and_split
         )
-        name, self._split = match.groups() if match else (name_and_split, None)
-        self._split = self._split or "train"
+        name, split = match.groups() if match else (name_and_split, None)
+        self._split = split or "train"
         try:
             self._builder = tfds.builder(name)
         except tfds.core.registered.DatasetNotFoundError as error:
@@ -64,7 +65,7 @@ class TfdsSource(Source):
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
 
-    def read(self, indices):
+    def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         wanted = np.asarray(indices)
         if not len(wanted):
             return

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,7 @@ from data.sources.base import Source
 class FolderSource(Source):
     """Image files below a directory. The id is the path below it."""
 
-    def __init__(self, directory, class_names, labeled):
+    def __init__(self, directory: str, class_names: Sequence[str] | None, labeled: bool):
         self._directory = directory.rstrip("/")
         if not tf.io.gfile.isdir(directory):
             raise InputError(
@@ -65,12 +66,12 @@ class FolderSource(Source):
         _check_classes(f"folder:{self._directory}", folders, class_names)
         return tuple(sorted(folders))
 
-    def digest(self, indices):
+    def digest(self, indices: Sequence[int] | np.ndarray) -> str:
         names = "\0".join(self._paths[index] for index in np.sort(indices))
         whole = super().digest(indices) + names
         return hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
-    def read(self, indices):
+    def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         for index in indices:
             name, label = self._paths[index], int(self.labels[index])
             try:
@@ -81,7 +82,9 @@ class FolderSource(Source):
             yield record
 
 
-def _check_classes(dataset, found, expected) -> None:
+def _check_classes(
+    dataset: str, found: Iterable[str], expected: Sequence[str] | None
+) -> None:
     if expected is None or set(found) <= set(expected):
         return
     unknown = sorted(set(found) - set(expected))

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -32,11 +32,11 @@ class TFRecordSource(Source):
 
     def __init__(
         self,
-        pattern,
-        label_offset=0,
-        class_names=None,
-        labeled=True,
-        skip_bad_records=False,
+        pattern: str,
+        label_offset: int = 0,
+        class_names: Sequence[str] | None = None,
+        labeled: bool = True,
+        skip_bad_records: bool = False,
     ):
         self.files = _all_shards(pattern)
         self._pattern, self._label_offset = pattern, label_offset
@@ -65,11 +65,11 @@ class TFRecordSource(Source):
             class_names = [str(label) for label in range(int(self.labels.max()) + 1)]
         self.class_names = tuple(class_names) if class_names else None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(self._examples_per_file)
 
     @functools.cached_property
-    def labels(self):
+    def labels(self) -> np.ndarray:  # type: ignore[override]  # Can be set too.
         return self._checked(record_scan.read_labels(self.files))
 
     def forget_labels(self, class_names: Sequence[str]) -> None:
@@ -89,7 +89,7 @@ class TFRecordSource(Source):
             )
         return np.where(known, stored - self._label_offset, -1)
 
-    def name_of(self, index):
+    def name_of(self, index: int) -> str:
         for at, (path, position, example) in enumerate(self._examples()):
             if at == index:
                 return f"{path}:{position} ({records.example_id(example, path, position)})"
@@ -101,7 +101,7 @@ class TFRecordSource(Source):
             for position, example in records.numbered_examples(path, self.skipped):
                 yield path, position, example
 
-    def digest(self, indices):
+    def digest(self, indices: Sequence[int] | np.ndarray) -> str:
         digest = super().digest(indices)
         # The same labels may be left of other records.
         places = [(os.path.basename(bad.file), bad.position) for bad in self.skipped]
@@ -122,7 +122,7 @@ class TFRecordSource(Source):
             skipped=self.skipped,
         )
 
-    def read(self, indices):
+    def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         wanted = set(np.asarray(indices).tolist())
         for index, (path, position, example) in enumerate(self._examples()):
             if index in wanted:
@@ -134,7 +134,7 @@ class TFRecordSource(Source):
                     error="" if image else f"the record has no `{records.IMAGE}`",
                 )
 
-    def _label_of(self, example) -> int:
+    def _label_of(self, example: tf.train.Example) -> int:
         stored = records.example_label(example)
         known = stored >= 0 and self._truth_known
         return stored - self._label_offset if known else -1
@@ -157,7 +157,9 @@ def _all_shards(pattern: str) -> tuple[str, ...]:
     return found
 
 
-def _examined(paths, contract) -> tuple[list[np.ndarray], tuple[BadRecord, ...]]:
+def _examined(
+    paths: Sequence[str], contract: Contract
+) -> tuple[list[np.ndarray], tuple[BadRecord, ...]]:
     """Stored labels of the good records of each file, and the bad ones."""
     labels, skipped = [], []
     for path in paths:

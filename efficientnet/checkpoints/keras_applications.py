@@ -138,7 +138,9 @@ def _input_statistics(source: keras.Model) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.tolist()
 
 
-def _layer(model, name: str, kind=keras.layers.Layer):
+def _layer(
+    model: keras.Model, name: str, kind: type[keras.layers.Layer] = keras.layers.Layer
+) -> keras.layers.Layer:
     for layer in model.layers:
         if layer.name.startswith(name) and isinstance(layer, kind):
             return layer

@@ -106,7 +106,7 @@ def _read(path: str) -> dict[str, np.ndarray]:
     return {name: value for name, value in tensors.items() if not name.endswith(_COUNTER)}
 
 
-def _named(model, naming: str) -> dict[Place, tuple[str, keras.Variable]]:
+def _named(model: keras.Model, naming: str) -> dict[Place, tuple[str, keras.Variable]]:
     """Each weight's name in the file, and the weight, by place."""
     if naming not in NAMINGS:
         raise ValueError(

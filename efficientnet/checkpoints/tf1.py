@@ -6,6 +6,8 @@ projection, in the others the expansion.
 """
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -91,7 +93,7 @@ def tf1_num_classes(path: str) -> int:
     raise ValueError(f"`path`: expected a checkpoint with {bias}; {path} has none.")
 
 
-def _open(path: str):
+def _open(path: str) -> Any:
     if tf.io.gfile.isdir(path):
         path = tf.train.latest_checkpoint(path) or path
     try:
@@ -162,7 +164,7 @@ def _numbered(name: str, count: int) -> str:
     return f"{name}_{int(count)}" if count else name
 
 
-def _scope(shapes, path: str) -> str:
+def _scope(shapes: Mapping[str, Sequence[int]], path: str) -> str:
     """The scope of the network, such as `efficientnet-b0/`."""
     for name in sorted(shapes):
         # A training checkpoint may also hold `teacher_model/…`.

@@ -10,6 +10,8 @@ then images are joined with predictions by id, and written
 
 import dataclasses
 import os
+from collections.abc import Iterable
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -128,7 +130,12 @@ def _rule(labeling: dict, selection: SelectionConfig, seed: int) -> Rule:
 
 
 def _balance(
-    stage, unlabeled, predictions: _Predictions, rule: Rule, options, name: str
+    stage: Stage,
+    unlabeled: RecordSet,
+    predictions: _Predictions,
+    rule: Rule,
+    options: BalancingOptions,
+    name: str,
 ) -> None:
     """Chooses, writes the shards that are missing, and finishes the stage."""
     shards = shards_by_name(unlabeled, stage.directory)
@@ -161,10 +168,15 @@ def _described(rule: Rule) -> str:
 
 
 def _chosen(
-    stage, shards, predictions: _Predictions, rule: Rule, runner, name
+    stage: Stage,
+    shards: list[str],
+    predictions: _Predictions,
+    rule: Rule,
+    runner: BeamRunner,
+    name: str,
 ) -> Selection:
     """Checks the predictions, and says what of them is kept."""
-    facts = {
+    facts: dict[str, Any] = {
         os.path.join(predictions.directory, shard): predictions.shards.get(shard)
         for shard in shards
     }
@@ -220,9 +232,11 @@ def _write(shards: dict, writer: ShardWriter, runner: BeamRunner, name: str) -> 
         )
 
 
-def _summarize(stage, shards, chosen: Selection, unlabeled) -> dict:
+def _summarize(
+    stage: Stage, shards: Iterable[str], chosen: Selection, unlabeled: RecordSet
+) -> dict:
     """Totals and per-class counts; `accuracy` where the truth is known."""
-    facts = list(stage.finished_shards(shards).values())
+    facts = list(stage.facts_of(shards).values())
     names = stage.identity["class_names"]
 
     def per_class(key):

@@ -8,6 +8,7 @@ import dataclasses
 import threading
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 from noisy_student.stages.progress import Progress
 
@@ -33,7 +34,7 @@ class Shown:
     images: int
     token: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
 
-    def __call__(self, element):
+    def __call__(self, element: Any) -> Any:
         with _lock:
             if self.token not in _of_this_process:
                 per_shard = self.images / max(self.shards, 1)

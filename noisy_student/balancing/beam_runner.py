@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -33,7 +34,7 @@ class BeamRunner:
     name: str = "direct"
     options: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.name not in RUNNERS:
             raise InputError(
                 f"`runner`: expected one of {', '.join(RUNNERS)}; received {self.name!r}."
@@ -58,7 +59,7 @@ class BeamRunner:
                 )
 
     @contextlib.contextmanager
-    def pipeline(self):
+    def pipeline(self) -> Iterator[beam.Pipeline]:
         """A `beam.Pipeline` that runs at the end of the `with` block.
 
         Raises:
@@ -109,5 +110,5 @@ class BeamRunner:
         return _NAMES[self.name]
 
 
-def _given(options, name: str) -> bool:
+def _given(options: Sequence[str], name: str) -> bool:
     return any(option.lstrip("-").partition("=")[0] == name for option in options)

@@ -6,6 +6,8 @@ once, by name.
 
 import dataclasses
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -42,7 +44,7 @@ def check_predictions(
     """
     output = os.path.join(directory, "problems")
     predictions = sum(facts["records"] for facts in shards.values() if facts)
-    work = [("index", shard) for shard in shards.items()]
+    work: list[tuple[str, Any]] = [("index", shard) for shard in shards.items()]
     work += [("ids", part) for part in parts(predictions)]
     check = _Check(num_classes, predictions, list(shards), output)
     if tf.io.gfile.exists(output):
@@ -75,7 +77,7 @@ class _Check:
     paths: list[str]
     output: str
 
-    def __call__(self, numbered) -> None:
+    def __call__(self, numbered: tuple[int, tuple[str, Any]]) -> None:
         number, (kind, item) = numbered
         if kind == "index":
             found = list(problems_of(item, self.num_classes))
@@ -85,14 +87,14 @@ class _Check:
             path = os.path.join(self.output, f"{number:06d}.json")
             files.write_json(path, found)
 
-    def _duplicates(self, part) -> list[str]:
+    def _duplicates(self, part: tuple[int, int]) -> list[str]:
         try:
             return duplicate_ids(part, self.paths, self.predictions)
         except InputError:
             return []  # An index that cannot be read is a problem already.
 
 
-def problems_of(shard: tuple[str, dict | None], num_classes: int):
+def problems_of(shard: tuple[str, dict | None], num_classes: int) -> Iterator[str]:
     """What is wrong with one shard of predictions (path, record of it), in words."""
     path, facts = shard
     if facts is None:
@@ -113,7 +115,7 @@ def problems_of(shard: tuple[str, dict | None], num_classes: int):
     )
 
 
-def _of_rows(path: str, index: Index, facts: dict, num_classes: int):
+def _of_rows(path: str, index: Index, facts: dict, num_classes: int) -> Iterator[str]:
     if len(index.labels) != facts["records"]:
         yield f"expected {facts['records']:,} rows; received {len(index.labels):,}"
     wrong = {

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -63,7 +64,9 @@ class Shards:
         """All of what `find(path)` gives: classes and hashes."""
         return tuple(self._combined(find, _Concatenate(), what))
 
-    def _combined(self, function: Callable, combine: beam.CombineFn, what: str):
+    def _combined(
+        self, function: Callable, combine: beam.CombineFn, what: str
+    ) -> np.ndarray:
         name = f"{self.name}: {what}"
         shown = Shown(function, name, len(self.paths), self.predictions)
         output = os.path.join(self.directory, f"pass-{files.unique_name()}.npy")
@@ -136,44 +139,46 @@ def _at_once(shards: Shards, rule: Rule, steps: Callable) -> Selection:
     return ranked_selection(labels, rule.ranks(confidences), hashes, rule)
 
 
-def _count_ranks(path, rule: Rule, found: RankSearch):
+def _count_ranks(path: str, rule: Rule, found: RankSearch) -> tuple[np.ndarray, np.ndarray]:
     labels, confidences, _ = _eligible(path, rule, hashed=False)
     return found.search.count(labels, rule.ranks(confidences))
 
 
-def _count_hashes(path, rule: Rule, ties: Ties):
+def _count_hashes(path: str, rule: Rule, ties: Ties) -> tuple[np.ndarray, np.ndarray]:
     return ties.search.count(*_tied(path, rule, ties))
 
 
-def _hash_candidates(path, rule: Rule, ties: Ties):
+def _hash_candidates(path: str, rule: Rule, ties: Ties) -> tuple[np.ndarray, np.ndarray]:
     """Classes and hashes of what is left to choose from."""
     labels, hashes = _tied(path, rule, ties)
     rows = np.flatnonzero(ties.search.candidates(labels, hashes))
     return labels[rows], hashes[rows]
 
 
-def _tied(path, rule: Rule, ties: Ties):
+def _tied(path: str, rule: Rule, ties: Ties) -> tuple[np.ndarray, np.ndarray]:
     labels, confidences, hashes = _eligible(path, rule)
     rows = ties.tied(labels, rule.ranks(confidences))
     return labels[rows], hashes[rows]
 
 
-def _count_bins(path, rule: Rule):
+def _count_bins(path: str, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     labels, confidences, _ = _eligible(path, rule, hashed=False)
     return _sparse(bins_of(labels, confidences))
 
 
-def _count_eligible(path, rule: Rule):
+def _count_eligible(path: str, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     return _sparse(_eligible(path, rule, hashed=False)[0])
 
 
-def _sparse(positions) -> tuple:
+def _sparse(positions: np.ndarray) -> tuple:
     counts = np.bincount(positions)
     positions = np.flatnonzero(counts)
     return positions, counts[positions]
 
 
-def _eligible(path, rule: Rule, hashed: bool = True):
+def _eligible(
+    path: str, rule: Rule, hashed: bool = True
+) -> tuple[np.ndarray, np.ndarray, Any]:
     """Labels, confidences and, if wanted, hashes of a shard's images that pass."""
     columns = ["label", "confidence"]
     if hashed or rule.needs_hashes:

@@ -38,7 +38,7 @@ def duplicate_ids(part: tuple[int, int], paths: list[str], predictions: int) -> 
     ]
 
 
-def _hashes_of(part, paths, predictions) -> np.ndarray:
+def _hashes_of(part: tuple[int, int], paths: list[str], predictions: int) -> np.ndarray:
     number, count = part
     first, last = (2**64 * number // count, 2**64 * (number + 1) // count - 1)
     # Filled in place: to join pieces at the end would take twice the memory.
@@ -53,9 +53,9 @@ def _hashes_of(part, paths, predictions) -> np.ndarray:
     return found[:end]
 
 
-def _places(hashes, paths) -> list[str]:
+def _places(hashes: np.ndarray, paths: list[str]) -> list[str]:
     """`'id' in FILE and FILE` for each of some hashes."""
-    places = {}
+    places: dict[bytes, list[str]] = {}
     for path in paths:
         if not np.isin(read_index(path, ["id_hash"]).id_hashes, hashes).any():
             continue

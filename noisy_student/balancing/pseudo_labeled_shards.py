@@ -67,7 +67,13 @@ class ShardWriter:
         )
         return copies
 
-    def _pseudo_labeled(self, image, prediction, copies: int, tally: "_Tally"):
+    def _pseudo_labeled(
+        self,
+        image: tf.train.Example,
+        prediction: tf.train.Example,
+        copies: int,
+        tally: "_Tally",
+    ) -> tf.train.Example:
         """The prediction with the image's bytes and the number of copies."""
         label = records.example_label(prediction, records.LABEL)
         if not copies:
@@ -105,7 +111,12 @@ def _kept_predictions(path: str, index: Index, kept: np.ndarray) -> Iterator[tup
         )
 
 
-def _joined(images, images_path: str, predicted, rows: dict) -> Iterator[tuple]:
+def _joined(
+    images: Iterator[tuple[int, tf.train.Example]],
+    images_path: str,
+    predicted: Iterator[tuple],
+    rows: dict,
+) -> Iterator[tuple]:
     """(row, image, prediction) by id, in the order of the images.
 
     Labeling keeps the order of the images, and no prediction waits for its image

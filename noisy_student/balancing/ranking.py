@@ -76,7 +76,9 @@ def ties_of(found: RankSearch, rule: Rule) -> Ties:
     return Ties(found.eligible, by_rank, ranks.low, Search.start(wanted, HASH_BITS))
 
 
-def finished(ties: Ties, rule: Rule, candidates) -> Selection:
+def finished(
+    ties: Ties, rule: Rule, candidates: tuple[np.ndarray, np.ndarray]
+) -> Selection:
     """What is kept, once both searches have come to their end.
 
     Args:
@@ -110,7 +112,9 @@ def finished(ties: Ties, rule: Rule, candidates) -> Selection:
     )
 
 
-def ranked_selection(labels, ranks, hashes, rule: Rule) -> Selection:
+def ranked_selection(
+    labels: np.ndarray, ranks: np.ndarray, hashes: np.ndarray, rule: Rule
+) -> Selection:
     """All of it in one go, for images that fit into memory.
 
     Args:

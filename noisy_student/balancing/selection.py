@@ -75,7 +75,7 @@ class Rule:
         most = images * (self.settings.max_copies or np.int64(2**31))
         return np.minimum(self.images_per_class, most)
 
-    def hashes(self, index: Index, rows=slice(None)) -> np.ndarray:
+    def hashes(self, index: Index, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """int64 `[M]`: what decides between equal confidences, copies and lots."""
         return mixed(index.id_hashes[rows], self.seed)
 
@@ -122,7 +122,9 @@ class Selection:
     copies: np.ndarray
     extra_below: np.ndarray
 
-    def copies_of(self, labels, confidences, hashes) -> np.ndarray:
+    def copies_of(
+        self, labels: np.ndarray, confidences: np.ndarray, hashes: np.ndarray
+    ) -> np.ndarray:
         """How often images occur: int64 `[N]`, 0 if not at all.
 
         Args:

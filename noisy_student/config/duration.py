@@ -31,7 +31,7 @@ class Duration:
     number: float
     unit: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         whole = self.number.is_integer()
         number = str(int(self.number)) if whole else repr(self.number)
         return f"{number} {self.unit[:-1] if number == '1' else self.unit}"
@@ -60,7 +60,7 @@ class WithDurations:
 
     durations: typing.ClassVar[tuple[str, ...]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.durations:
             text = getattr(self, name)
             with contextlib.suppress(InputError):
@@ -83,7 +83,7 @@ def parse(text: str, name: str) -> Duration:
         number = float(match[1]) if match else math.nan
     except ValueError:
         number = math.nan
-    if not 0 <= number < math.inf:
+    if match is None or not 0 <= number < math.inf:
         raise InputError(
             f"`{name}`: expected a number of 0 or more with one of the units "
             f"{', '.join(UNITS)}, such as '5 epochs' or '1000 steps'; received {text!r}."

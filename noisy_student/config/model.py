@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import keras
+
 import efficientnet
 from data.errors import InputError
 from data.settings import setting
@@ -62,7 +64,7 @@ class ModelConfig:
         """Side of the images in pixels: `image_size`, or the variant's."""
         return self.image_size or efficientnet.get_variant(self.variant).resolution
 
-    def build(self, num_classes: int, seed: int | None = None):
+    def build(self, num_classes: int, seed: int | None = None) -> keras.Model:
         """The Keras model, weights drawn from `seed`."""
         if self.model_fn:
             return own_model.build(
@@ -83,13 +85,11 @@ class ModelConfig:
             seed=seed,
         )
 
-    def outline(self, num_classes: int):
+    def outline(self, num_classes: int) -> keras.Model:
         """The Keras model without values: its layers and shapes take no memory.
 
         An own model has its values: its function may load some.
         """
-        import keras
-
         if self.model_fn:
             return self.build(num_classes, seed=0)
         with keras.StatelessScope(initialize_variables=False):

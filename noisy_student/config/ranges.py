@@ -1,6 +1,7 @@
 """What a single value may be."""
 
 import math
+from collections.abc import Collection
 
 from data.errors import InputError
 
@@ -11,7 +12,7 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
         raise InputError(f"`{name}`: expected {bounds}; received {value}.")
 
 
-def check_one_of(name: str, value: str, choices) -> None:
+def check_one_of(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise InputError(f"`{name}`: expected {' or '.join(choices)}; received {value!r}.")
 

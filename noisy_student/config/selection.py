@@ -1,6 +1,7 @@
 """Which pseudo-labeled images are kept, and how often each occurs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from data.errors import InputError
 from data.settings import setting
@@ -69,7 +70,7 @@ def check_selection(selection: SelectionConfig) -> None:
 
 def _check_unused(selection: SelectionConfig) -> None:
     """Refuses settings that another one leaves without effect."""
-    without = []
+    without: list[tuple[str, Sequence[str]]] = []
     if selection.filter == "none":
         without.append(("filter=none", ("min_confidence", "max_confidence")))
     if selection.balance == "none":

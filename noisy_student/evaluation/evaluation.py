@@ -57,7 +57,9 @@ def evaluate(
     return metrics
 
 
-def accuracy_on(predictor, examples: RecordSet, info, name: str) -> dict:
+def accuracy_on(
+    predictor: Predictor, examples: RecordSet, info: model_files.ModelInfo, name: str
+) -> dict:
     """Accuracy of a network on the images of a set, each counted once.
 
     Args:

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import shutil
+from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 from data import augmentation, files
@@ -28,13 +30,13 @@ class ImageClassifier(tf.Module):
         class_names: no input; class_names string `[C]`.
     """
 
-    def __init__(self, model, info: model_files.ModelInfo):
+    def __init__(self, model: keras.Model, info: model_files.ModelInfo):
         super().__init__()
         self._model, self._info = model, info
         self._class_names = tf.constant(info.class_names)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
-    def from_bytes(self, image_bytes):
+    def from_bytes(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """The signature `serving_default`."""
         return self._classify(
             image_bytes,
@@ -44,7 +46,7 @@ class ImageClassifier(tf.Module):
         )
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
-    def from_images(self, images):
+    def from_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._classify(
             images,
             lambda image: augmentation.clean_pixels(
@@ -53,7 +55,7 @@ class ImageClassifier(tf.Module):
         )
 
     @tf.function(input_signature=[])
-    def class_names(self):
+    def class_names(self) -> dict[str, tf.Tensor]:
         return {"class_names": self._class_names}
 
     def _classify(self, inputs, preprocess):
@@ -112,7 +114,9 @@ def export(model: str, directory: str, options: tflite.TFLiteOptions | None = No
     return directory
 
 
-def _representative(options, info) -> tflite.RepresentativeImages | None:
+def _representative(
+    options: tflite.TFLiteOptions | None, info: model_files.ModelInfo
+) -> tflite.RepresentativeImages | None:
     if options is None or not options.representative_data:
         return None
     return tflite.RepresentativeImages(
@@ -120,7 +124,7 @@ def _representative(options, info) -> tflite.RepresentativeImages | None:
     )
 
 
-def _check_same_images(stage: Stage, images) -> None:
+def _check_same_images(stage: Stage, images: tflite.RepresentativeImages | None) -> None:
     """Refuses to pass off an int8 file as made with other images than it was."""
     name = tflite.file_name(tflite.INT8)
     facts = stage.finished_shard(name)
@@ -146,12 +150,18 @@ def _copy_model(model: str, stage: Stage) -> None:
                 tf.io.gfile.copy(os.path.join(model, name), path, overwrite=True)
 
 
-def _write_tflite(stage: Stage, network, info, formats, images) -> None:
+def _write_tflite(
+    stage: Stage,
+    network: keras.Model,
+    info: model_files.ModelInfo,
+    formats: Sequence[str],
+    images: tflite.RepresentativeImages | None,
+) -> None:
     converter = tflite.Converter(network, info.image_size)
     for name in formats:
         content = converter.convert(name, images)
         facts = {}
-        if name == tflite.INT8:
+        if images is not None and name == tflite.INT8:
             agreement = converter.agreement(content, images)
             facts = {"representative": images.identity, "agreement": agreement}
         path = stage.path(tflite.file_name(name))

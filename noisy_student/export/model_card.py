@@ -145,6 +145,6 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def _cell(value) -> str:
+def _cell(value: object) -> str:
     """Text that stays within one cell of a Markdown table."""
     return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

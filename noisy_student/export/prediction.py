@@ -3,12 +3,14 @@
 import csv
 import itertools
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from data import files, images
 from data.errors import InputError
+from data.records import Record
 from data.sources import FolderSource
 from noisy_student.stages.progress import Progress
 
@@ -55,7 +57,9 @@ def predict_folder(saved_model: str, folder: str, output: str, batch_size: int) 
     return counts
 
 
-def _classify_batch(classify, names, batch) -> list[tuple]:
+def _classify_batch(
+    classify: Callable[..., dict[str, tf.Tensor]], names: list[str], batch: Sequence[Record]
+) -> list[tuple]:
     """CSV rows in the order of the batch."""
     readable, rows = [], {}
     for record in batch:
@@ -71,7 +75,7 @@ def _classify_batch(classify, names, batch) -> list[tuple]:
     return [rows[record.id] for record in batch]
 
 
-def _row(id_, probabilities, names) -> tuple:
+def _row(id_: str, probabilities: np.ndarray, names: list[str]) -> tuple:
     best = np.argsort(-probabilities, kind="stable")[:5]
     top_5 = "; ".join(f"{names[label]} {probabilities[label]:.4f}" for label in best)
     return id_, names[best[0]], f"{probabilities[best[0]]:.4f}", top_5, ""

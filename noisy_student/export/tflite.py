@@ -17,7 +17,7 @@ Only `int8` needs images, to learn the range of every activation.
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -47,7 +47,7 @@ class TFLiteOptions:
     representative_data: str = ""
     representative_images: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.formats:
             if name not in FORMATS:
                 raise InputError(
@@ -158,6 +158,7 @@ class Converter:
         if name == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if name == INT8:
+            assert representative is not None  # `TFLiteOptions` sees to it.
             converter.representative_dataset = lambda: _calibration(representative)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
@@ -167,7 +168,7 @@ class Converter:
             warnings.simplefilter("ignore", UserWarning)
             return converter.convert()
 
-    def agreement(self, content: bytes, inputs) -> dict:
+    def agreement(self, content: bytes, inputs: Iterable[np.ndarray]) -> dict:
         """How often a file names the class that the model names.
 
         Args:
@@ -209,7 +210,7 @@ def interpreter(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
     return classify
 
 
-def _calibration(representative) -> Iterator[list[np.ndarray]]:
+def _calibration(representative: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
     """The images, two pixels of the first set to black and white.
 
     The input's range is then 0..255 exactly, so that a uint8 pixel is its own

@@ -1,5 +1,7 @@
 """What a run refuses: settings that do not fit each other, the data or the devices."""
 
+import tensorflow as tf
+
 from data.errors import InputError
 from data.soft_labels import parse_format
 from noisy_student.config import Config, check, check_warmup
@@ -9,7 +11,9 @@ from noisy_student.strategy import check_group_size, check_one_process, check_pa
 from noisy_student.training.training_loop import LoopOptions
 
 
-def check_run(config: Config, strategy, options: LoopOptions) -> None:
+def check_run(
+    config: Config, strategy: tf.distribute.Strategy, options: LoopOptions
+) -> None:
     """Refuses what cannot work, before anything is written."""
     check(config)
     if config.student_init_from_teacher:
@@ -30,7 +34,7 @@ def check_with_data(config: Config, data: PreparedData) -> None:
     parse_format(config.label_format, data.labeled.num_classes)
 
 
-def _check_strategy(config: Config, strategy) -> None:
+def _check_strategy(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses batches and groups that do not fit the replicas, before any training."""
     check_one_process("the whole loop", strategy)
     teacher, student = config.teacher_training, config.student_training

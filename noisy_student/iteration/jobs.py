@@ -1,5 +1,6 @@
 """The trainings of a run."""
 
+from data.records import RecordSet
 from noisy_student.config import Config, seed_of
 from noisy_student.preparation.preparation import PreparedData
 from noisy_student.training.job import TrainingJob
@@ -18,7 +19,7 @@ def teacher_job(config: Config, data: PreparedData) -> TrainingJob:
 
 
 def student_job(
-    config: Config, data: PreparedData, generation: int, pseudo_labeled
+    config: Config, data: PreparedData, generation: int, pseudo_labeled: RecordSet | None
 ) -> TrainingJob:
     """A student; without pseudo-labels, a control."""
     return TrainingJob(

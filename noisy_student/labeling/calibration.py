@@ -56,7 +56,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return temperature
 
 
-def cross_entropy(probabilities, labels) -> float:
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log-likelihood of the labels."""
     return _mean_nll(_logs(probabilities), labels)
 
@@ -109,7 +109,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> dict:
     }
 
 
-def _logs(probabilities) -> np.ndarray:
+def _logs(probabilities: np.ndarray) -> np.ndarray:
     """float64 `[N, C]`, finite."""
     return np.log(np.maximum(probabilities, _SMALLEST, dtype=np.float64))
 
@@ -119,7 +119,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def _mean_nll(logits: np.ndarray, labels) -> float:
+def _mean_nll(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-_log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
@@ -137,7 +137,9 @@ def _check_validation(labels: np.ndarray) -> None:
         )
 
 
-def _check_inside(temperature: float, probabilities, labels) -> None:
+def _check_inside(
+    temperature: float, probabilities: np.ndarray, labels: np.ndarray
+) -> None:
     """Refuses a temperature at a bound, where the likelihood has no minimum."""
     accuracy = float((probabilities.argmax(-1) == labels).mean())
     # With all of them right the likelihood grows until float64 ends, above the bound.

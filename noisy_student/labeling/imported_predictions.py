@@ -12,7 +12,9 @@ in any other order once and once more for each group. The images' shards are rea
 """
 
 import dataclasses
+import functools
 import os
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +39,7 @@ _AT_ONCE = 1_000  # Ids that share a hash and are compared together.
 def import_predictions(
     source: str,
     unlabeled: RecordSet,
-    class_names,
+    class_names: Sequence[str],
     directory: str,
     label_format: str = "float32",
 ) -> str:
@@ -59,7 +61,7 @@ def import_predictions(
     paths = _paths_by_name(source)
     found = [prediction_files.open_file(path, num_classes) for path in paths.values()]
     shards = shards_by_name(unlabeled, directory)
-    identity = {
+    identity: dict = {
         "imported_sha256": {key: files.sha256(path) for key, path in paths.items()},
         "class_names": list(class_names),
         "images": unlabeled.num_examples,
@@ -73,7 +75,7 @@ def import_predictions(
     imported, unknown = _checked(stage, found, num_classes, unlabeled)
     progress = Progress("import", unlabeled.num_examples)
     _write_missing(stage, imported, unlabeled, parsed_format, progress)
-    results = labeling.summarize(list(stage.finished_shards(shards).values()))
+    results = labeling.summarize(list(stage.facts_of(shards).values()))
     results["unknown_predictions"] = unknown
     results["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"{unknown:,} predictions of other images left out")
@@ -83,7 +85,7 @@ def import_predictions(
 
 def _checked(
     stage: Stage, found: list[PredictionFile], num_classes: int, unlabeled: RecordSet
-):
+) -> tuple["_Imported", int]:
     """The rows of all files, and how many of them are of no image."""
     try:
         imported = _Imported(found, num_classes)
@@ -94,7 +96,11 @@ def _checked(
 
 
 def _write_missing(
-    stage: Stage, imported, unlabeled: RecordSet, label_format: LabelFormat, progress
+    stage: Stage,
+    imported: "_Imported",
+    unlabeled: RecordSet,
+    label_format: LabelFormat,
+    progress: Progress,
 ) -> None:
     """Writes the shards that are not there yet, group by group."""
     done = 0
@@ -104,7 +110,7 @@ def _write_missing(
         missing = [path for path in group if not finished[_name(path)]]
         for predicted in _rows_of(imported, missing, unlabeled):
             write_predictions(stage, predicted, label_format)
-        done += sum(facts["records"] for facts in stage.finished_shards(names).values())
+        done += sum(facts["records"] for facts in stage.facts_of(names).values())
         progress.update(done)
 
 
@@ -206,7 +212,7 @@ class _Imported:
     def _compared(self) -> dict[bytes, int]:
         """Rows by id where different ids have one hash; refuses equal ids."""
         same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        found = {}
+        found: dict[bytes, int] = {}
         for start in range(0, len(same), _AT_ONCE):
             here = same[start : start + _AT_ONCE]
             rows = np.unique(self._rows[np.concatenate([here, here + 1])])
@@ -330,7 +336,8 @@ def _images_of(path: str, unlabeled: RecordSet) -> tuple[list[bytes], np.ndarray
 
 def _groups(unlabeled: RecordSet, num_classes: int) -> list[list[str]]:
     """Shards whose probabilities are in memory together."""
-    groups, images = [[]], 0
+    groups: list[list[str]] = [[]]
+    images = 0
     for path, count in zip(unlabeled.files, unlabeled.examples_per_file, strict=True):
         images += count
         if groups[-1] and images * num_classes * 4 > _GROUP_BYTES:
@@ -340,7 +347,9 @@ def _groups(unlabeled: RecordSet, num_classes: int) -> list[list[str]]:
     return groups
 
 
-def _rows_of(imported: _Imported, paths: list[str], unlabeled: RecordSet):
+def _rows_of(
+    imported: _Imported, paths: list[str], unlabeled: RecordSet
+) -> Iterator[PredictedBatch]:
     """The predictions of some shards, a `PredictedBatch` for each."""
     found = [_images_of(path, unlabeled) for path in paths]
     ids = [id_ for ids, _ in found for id_ in ids]
@@ -355,7 +364,8 @@ def _rows_of(imported: _Imported, paths: list[str], unlabeled: RecordSet):
         start += len(names)
         # Sums are 1 within the tolerance; a confidence is 1 at most.
         here = np.minimum(probabilities[part], 1)
-        yield PredictedBatch(_name(path), names, truth, lambda here=here: here, last=True)
+        given = functools.partial(np.asarray, here)
+        yield PredictedBatch(_name(path), names, truth, given, last=True)
 
 
 def _name(path: str) -> str:

@@ -77,7 +77,7 @@ class LabelingOptions:
         "float32", "Of stored probabilities: float32, float16 or top_K."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("batch_size", "num_workers"):
             if getattr(self, name) < 1:
                 raise InputError(
@@ -116,7 +116,8 @@ def label(
     label_format = soft_labels.parse_format(options.label_format, len(info.class_names))
     identity, temperature = _identity(info, unlabeled, options), 1.0
     if options.validation:
-        identity["calibration"] = _calibration(teacher, directory, strategy, options)
+        place = (options.validation, directory)
+        identity["calibration"] = _calibration(teacher, *place, strategy, options)
         temperature = identity["calibration"]["temperature"]
     parents = _parents(teacher, unlabeled, options.validation, identity)
     stage = Stage(directory, "label", identity, parents)
@@ -139,7 +140,9 @@ def label(
     return directory
 
 
-def _parents(teacher, unlabeled, validation, identity: dict) -> dict[str, Parent]:
+def _parents(
+    teacher: str, unlabeled: RecordSet, validation: RecordSet | None, identity: dict
+) -> dict[str, Parent]:
     """Where what `identity` names lies."""
     found = {
         "teacher": Parent(teacher, identity["teacher_sha256"]),
@@ -151,21 +154,27 @@ def _parents(teacher, unlabeled, validation, identity: dict) -> dict[str, Parent
     return found
 
 
-def _calibration(teacher, directory, strategy, options: LabelingOptions) -> dict:
+def _calibration(
+    teacher: str,
+    validation: RecordSet,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    options: LabelingOptions,
+) -> dict:
     """The temperature and the images it was fitted on, for the stage's identity."""
     if options.noise:
         raise InputError(
             "`calibrate`: expected false with `noised_teacher`; received true. The "
             "temperature is fitted without noise and would not hold for noised labels."
         )
-    record = calibrate_teacher(
-        teacher, options.validation, directory, strategy, options.batch_size
-    )
+    record = calibrate_teacher(teacher, validation, directory, strategy, options.batch_size)
     fitted_on = {k: v for k, v in record["identity"].items() if k != "teacher_sha256"}
     return {"temperature": record["temperature"], **fitted_on}
 
 
-def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
+def _identity(
+    info: model_files.ModelInfo, unlabeled: RecordSet, options: LabelingOptions
+) -> dict:
     return {
         "teacher_sha256": info.weights_sha256,
         "class_names": info.class_names,
@@ -177,7 +186,11 @@ def _identity(info, unlabeled: RecordSet, options: LabelingOptions) -> dict:
 
 
 def _share(
-    stage, shards: list[str], unlabeled, options, name
+    stage: Stage,
+    shards: list[str],
+    unlabeled: RecordSet,
+    options: LabelingOptions,
+    name: str,
 ) -> tuple[list[int], int, Progress]:
     """This worker's shards that are missing, images of its others, and its progress."""
     counts = unlabeled.examples_per_file
@@ -190,26 +203,33 @@ def _share(
 
 
 def _teacher(
-    teacher, unlabeled, strategy, options, temperature: float
+    teacher: str,
+    unlabeled: RecordSet,
+    strategy: tf.distribute.Strategy,
+    options: LabelingOptions,
+    temperature: float,
 ) -> tuple[Predictor, LabeledImages]:
     """The network, and what it sees."""
     model, info = model_files.load_model(teacher)
-    noise = options.noise and _noise_of(options.noise, info)
-    predictor = Predictor(
-        model, strategy, options.batch_size, noise and noise.seed, temperature
-    )
+    noise = _noise_of(options.noise, info) if options.noise else None
+    seed = noise.seed if noise else None
+    predictor = Predictor(model, strategy, options.batch_size, seed, temperature)
     return predictor, LabeledImages(unlabeled, info, noise)
 
 
-def _finish(stage, facts: dict[str, dict], unlabeled, progress) -> None:
-    summary = summarize(list(facts.values()))
+def _finish(
+    stage: Stage, facts: dict[str, dict | None], unlabeled: RecordSet, progress: Progress
+) -> None:
+    summary = summarize([fact for fact in facts.values() if fact])
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     bad_records.print_note(summary["skipped_records"])
     stage.finish(list(facts), summary, timing)
 
 
-def _noise_of(noise: TeacherNoise, info) -> evaluation_input.InputNoise:
+def _noise_of(
+    noise: TeacherNoise, info: model_files.ModelInfo
+) -> evaluation_input.InputNoise:
     seed = zlib.crc32(f"{noise.seed} {info.weights_sha256}".encode()) // 2  # 31 bits.
     return evaluation_input.InputNoise(noise.augmentation, seed)
 

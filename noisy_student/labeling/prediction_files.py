@@ -11,7 +11,7 @@ import dataclasses
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +97,7 @@ def open_file(path: str, num_classes: int) -> PredictionFile:
 
 
 class _ParquetFile(PredictionFile):
-    def __init__(self, path, num_classes):
+    def __init__(self, path: str, num_classes: int):
         self.path, self._num_classes = path, num_classes
         with _open_parquet(path) as file:
             self.count = file.metadata.num_rows
@@ -109,7 +109,7 @@ class _ParquetFile(PredictionFile):
         is_half = pa.types.is_float16(types[PROBABILITIES].value_type)
         self.tolerance = HALF_TOLERANCE if is_half else TOLERANCE
 
-    def blocks(self, wanted=None):
+    def blocks(self, wanted: np.ndarray | None = None) -> Iterator[Block]:
         first = 0
         with _readable(self.path), _open_parquet(self.path) as file:
             for group in range(file.metadata.num_row_groups):
@@ -118,7 +118,7 @@ class _ParquetFile(PredictionFile):
                     yield from self._group(file, group, first)
                 first = end
 
-    def _group(self, file, group, first) -> Iterator[Block]:
+    def _group(self, file: pq.ParquetFile, group: int, first: int) -> Iterator[Block]:
         size = _rows_per_block(self._num_classes)
         for batch in file.iter_batches(size, [group], [ID, PROBABILITIES]):
             lengths, probabilities = self._matrix(batch.column(PROBABILITIES))
@@ -138,7 +138,7 @@ class _ParquetFile(PredictionFile):
 
 
 class _NpzFile(PredictionFile):
-    def __init__(self, path, num_classes):
+    def __init__(self, path: str, num_classes: int):
         self.path, self._num_classes = path, num_classes
         with _open_archive(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -156,7 +156,7 @@ class _NpzFile(PredictionFile):
         is_half = self._probabilities.dtype == np.float16
         self.tolerance = HALF_TOLERANCE if is_half else TOLERANCE
 
-    def blocks(self, wanted=None):
+    def blocks(self, wanted: np.ndarray | None = None) -> Iterator[Block]:
         size = _rows_per_block(self._num_classes)
         starts = [
             start
@@ -188,10 +188,12 @@ class _Array:
             self.shape, self._by_column, self.dtype = read_header(file)
             self._header = file.tell()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.dtype} {list(self.shape)}"
 
-    def rows(self, archive, starts, size: int, mapped: bool) -> Iterator[np.ndarray]:
+    def rows(
+        self, archive: zipfile.ZipFile, starts: list[int], size: int, mapped: bool
+    ) -> Iterator[np.ndarray]:
         """The rows from each start on, `size` of them where there are as many."""
         if self._by_column and len(self.shape) > 1:
             raise InputError(
@@ -235,7 +237,7 @@ def _open_parquet(path: str) -> pq.ParquetFile:
 
 
 @contextlib.contextmanager
-def _open_archive(path: str):
+def _open_archive(path: str) -> Iterator[zipfile.ZipFile]:
     with tf.io.gfile.GFile(path, "rb") as file, zipfile.ZipFile(file) as archive:
         yield archive
 
@@ -247,7 +249,7 @@ class _RemoteFile(tf.io.gfile.GFile):
 
 
 @contextlib.contextmanager
-def _readable(path: str):
+def _readable(path: str) -> Iterator[None]:
     """Makes every library's error about a damaged file an `InputError`."""
     try:
         yield
@@ -261,7 +263,7 @@ def _readable(path: str):
         ) from error
 
 
-def _check_columns(path, found) -> None:
+def _check_columns(path: str, found: Collection[str]) -> None:
     missing = [name for name in (ID, PROBABILITIES) if name not in found]
     if missing:
         raise InputError(
@@ -270,7 +272,9 @@ def _check_columns(path, found) -> None:
         )
 
 
-def _check_type(path, name, received, is_right: bool, expected: str) -> None:
+def _check_type(
+    path: str, name: str, received: object, is_right: bool, expected: str
+) -> None:
     if not is_right:
         raise InputError(
             f"`import_predictions` {path}: expected {expected} in `{name}`; received "
@@ -278,7 +282,7 @@ def _check_type(path, name, received, is_right: bool, expected: str) -> None:
         )
 
 
-def _is_string(kind) -> bool:
+def _is_string(kind: pa.DataType) -> bool:
     types = pa.types
     return any(
         check(kind)
@@ -291,7 +295,7 @@ def _is_string(kind) -> bool:
     )
 
 
-def _is_float_list(kind) -> bool:
+def _is_float_list(kind: pa.DataType) -> bool:
     types = pa.types
     checks = (types.is_list, types.is_large_list, types.is_fixed_size_list)
     return any(check(kind) for check in checks) and types.is_floating(kind.value_type)
@@ -305,5 +309,5 @@ def _rows_per_block(num_classes: int) -> int:
     return max(1, _BLOCK_BYTES // (4 * num_classes))
 
 
-def _as_bytes(value) -> bytes:
+def _as_bytes(value: str | bytes | None) -> bytes:
     return value.encode() if isinstance(value, str) else value or b""

@@ -9,6 +9,7 @@ import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 
@@ -53,11 +54,11 @@ class PredictionWriter:
 
     def __init__(self, stage: Stage, label_format: LabelFormat):
         self._stage, self._format = stage, label_format
-        self._waiting = queue.Queue(_BATCHES_WAITING)
-        self._error = None
+        self._waiting: queue.Queue[PredictedBatch | None] = queue.Queue(_BATCHES_WAITING)
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -66,7 +67,7 @@ class PredictionWriter:
         self._raise_error()
         self._waiting.put(batch)
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._waiting.put(None)
         self._thread.join()
         if kind is None:
@@ -127,7 +128,10 @@ class _Columns:
 
     def __init__(self, label_format: LabelFormat):
         self._format = label_format
-        self._ids, self._labels, self._confidences, self._truth = [], [], [], []
+        self._ids: list[bytes] = []
+        self._labels: list[np.ndarray] = []
+        self._confidences: list[np.ndarray] = []
+        self._truth: list[np.ndarray] = []
 
     def add(self, batch: PredictedBatch) -> Iterator[dict]:
         """Takes a batch in; yields its records."""

@@ -5,6 +5,8 @@ images needs: 16 bytes an image, without its id, instead of 4 KB for 1,000 class
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +31,10 @@ class Index:
         id_hashes: uint64 `[N]`, see `data.id_hashes.hash_ids`.
     """
 
-    ids: list[bytes] | None
-    labels: np.ndarray | None
-    confidences: np.ndarray | None
-    id_hashes: np.ndarray | None = None
+    ids: list[bytes]
+    labels: np.ndarray
+    confidences: np.ndarray
+    id_hashes: np.ndarray = None  # type: ignore[assignment]  # None: was not read.
 
 
 def index_path(shard_path: str) -> str:
@@ -68,7 +70,7 @@ def write_table(path: str, table: pa.Table) -> None:
         file.write(buffer.getvalue().to_pybytes())
 
 
-def read_index(shard_path: str, columns=COLUMNS) -> Index:
+def read_index(shard_path: str, columns: Sequence[str] = COLUMNS) -> Index:
     """The index of a shard of predictions, or some columns of it.
 
     Raises:
@@ -81,23 +83,20 @@ def read_index(shard_path: str, columns=COLUMNS) -> Index:
         raise _unreadable(path, error) from error
     if missing := set(columns) - set(table.column_names):
         raise _unreadable(path, f"no column {', '.join(sorted(missing))}")
-    arrays = {name: table[name].to_numpy() for name in table.column_names if name != "id"}
-    return Index(
-        ids=table["id"].to_pylist() if "id" in columns else None,
-        labels=arrays.get("label"),
-        confidences=arrays.get("confidence"),
-        id_hashes=arrays.get("id_hash"),
-    )
+    found: dict[str, Any] = dict.fromkeys(COLUMNS)  # Whoever asks for one has it.
+    for name in table.column_names:
+        found[name] = table[name].to_pylist() if name == "id" else table[name].to_numpy()
+    return Index(found["id"], found["label"], found["confidence"], found["id_hash"])
 
 
-def _source(path: str):
+def _source(path: str) -> Any:
     if files.is_local(path):
         return path
     with tf.io.gfile.GFile(path, "rb") as file:
         return pa.BufferReader(file.read())
 
 
-def _unreadable(path: str, reason) -> InputError:
+def _unreadable(path: str, reason: object) -> InputError:
     return InputError(
         f"Unreadable index of predictions {path}: {reason}. Delete it and the shard of "
         "predictions beside it, and run label again: it makes what is missing."

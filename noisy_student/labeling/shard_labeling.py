@@ -75,7 +75,9 @@ def label_shards(
             progress.update(done)
 
 
-def _batches(images: LabeledImages, numbers, batch_size: int) -> Iterator[dict]:
+def _batches(
+    images: LabeledImages, numbers: Iterable[int], batch_size: int
+) -> Iterator[dict]:
     """`data.evaluation_input.evaluation_batches`, by file.
 
     Beside their examples, blank ones at the end included, batches have the `number`

@@ -23,7 +23,11 @@ CALIBRATION = "calibration.json"
 
 
 def calibrate_teacher(
-    teacher: str, validation: RecordSet, directory: str, strategy, batch_size: int
+    teacher: str,
+    validation: RecordSet,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    batch_size: int,
 ) -> dict:
     """Fits, or reads what was fitted, and returns the content of `calibration.json`.
 
@@ -116,7 +120,7 @@ def _refuse_other(directory: str, old: dict, new: dict) -> None:
 
 
 def _predictions(
-    teacher, validation, strategy, batch_size
+    teacher: str, validation: RecordSet, strategy: tf.distribute.Strategy, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities `[N, C]` of the teacher without noise, and labels `[N]`."""
     streams.check_not_empty(validation, "validation_data")

@@ -194,7 +194,9 @@ def _recorded(child: dict, role: str, read: Callable = manifest_of) -> dict:
     return read(resolved(parent["directory"], child["directory"])) if parent else {}
 
 
-def _find(recorded: dict, neighbours: Iterable[dict], matches) -> Ancestor | None:
+def _find(
+    recorded: dict, neighbours: Iterable[dict], matches: Callable[[dict], bool]
+) -> Ancestor | None:
     """The recorded one or a neighbour that matches, or else the only candidate."""
     candidates = [each for each in (recorded, *neighbours) if each]
     for each in candidates:

@@ -1,7 +1,9 @@
 """The chain from a student back to the first labels, every link of it verified."""
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -99,7 +101,8 @@ class _Walk:
     def __init__(self, verify_files: bool):
         self.lineage = Lineage()
         self._verify_files = verify_files
-        self._seen, self._data_sets = set(), {}
+        self._seen: set[str] = set()
+        self._data_sets: dict[str, dict] = {}
 
     def model(self, manifest: dict) -> None:
         """A model and all behind it."""
@@ -132,15 +135,17 @@ class _Walk:
         if not wanted or training["identity"].get("online_teacher"):
             return
         found = ancestors.balanced(training)
-        check = verification.of_fingerprint
-        if not self._follow(found, "balance", wanted, lambda: check(found, wanted)):
+        check = functools.partial(verification.of_fingerprint, fingerprint=wanted)
+        balancing = self._follow(found, "balance", wanted, check)
+        if not balancing:
             return
-        balancing = found.manifest
-        wanted = balancing["identity"]["predictions"]
+        digests = balancing["identity"]["predictions"]
         found = ancestors.predictions(balancing)
-        check = verification.of_digests
-        if self._follow(found, "label", None, lambda: check(found, wanted)):
-            self._labels(found.manifest, balancing)
+        labeling = self._follow(
+            found, "label", None, lambda labels: verification.of_digests(labels, digests)
+        )
+        if labeling:
+            self._labels(labeling, balancing)
 
     def _labels(self, labeling: dict, balancing: dict) -> None:
         self.lineage.mismatches += verification.of_same_images(labeling, balancing)
@@ -172,15 +177,21 @@ class _Walk:
             if not found.matches:
                 self.lineage.mismatches += verification.of_fingerprint(found, fingerprint)
 
-    def _follow(self, found: Ancestor | None, stage: str, digest, mismatches) -> bool:
-        """Whether the stage is there and the one that was used."""
+    def _follow(
+        self,
+        found: Ancestor | None,
+        stage: str,
+        digest: str | None,
+        mismatches: Callable[[Ancestor], list[Mismatch]],
+    ) -> dict | None:
+        """The manifest of the stage if it is there and the one that was used."""
         if found is None:
             self._add_lost(stage, digest)
-            return False
+            return None
         self._add(found.manifest)
         if not found.matches:
-            self.lineage.mismatches += mismatches()
-        return found.matches
+            self.lineage.mismatches += mismatches(found)
+        return found.manifest if found.matches else None
 
     def _add(self, manifest: dict) -> bool:
         if manifest["directory"] in self._seen:

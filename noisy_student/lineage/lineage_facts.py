@@ -78,7 +78,7 @@ def text_of(facts: dict) -> str:
 def _model(manifest: dict) -> dict:
     """Of trainings, exports, and models that have no record."""
     directory, identity = manifest["directory"], manifest["identity"]
-    facts = {"weights_sha256": weights_of(manifest)}
+    facts: dict = {"weights_sha256": weights_of(manifest)}
     if model_files.exists(directory):
         info = model_files.load_info(directory)
         facts |= {
@@ -202,7 +202,9 @@ def _metric(values: dict) -> str:
 
 def _imported(digests: dict[str, str] | None) -> str | None:
     """Files of predictions made elsewhere, each with its digest."""
-    return digests and ", ".join(f"{n} {_short(d)}" for n, d in digests.items())
+    if not digests:
+        return None
+    return ", ".join(f"{n} {_short(d)}" for n, d in digests.items())
 
 
 def _short(digest: str | None) -> str | None:

@@ -41,7 +41,7 @@ def provenance(model: str, info: ModelInfo) -> dict:
     manifest = ancestors.manifest_of(model)
     if manifest.get("stage") == "export":
         return manifest["results"].get(RECORD, {})
-    record = {"metrics": metrics(model, info)}
+    record: dict = {"metrics": metrics(model, info)}
     of_these_weights = (
         manifest.get("results", {}).get("weights_sha256") == info.weights_sha256
     )
@@ -52,7 +52,8 @@ def provenance(model: str, info: ModelInfo) -> dict:
 
 def lineage(model: str) -> list[dict]:
     """The chain of teachers that ends with `model`, as far back as it is on record."""
-    chain, manifest = [], ancestors.manifest_of(model)
+    chain: list[dict] = []
+    manifest = ancestors.manifest_of(model)
     while manifest:
         weights = ancestors.weights_of(manifest)
         link = {"model": name_of(manifest["directory"]), "weights_sha256": weights}
@@ -166,7 +167,7 @@ def _data(model: str, manifest: dict, config: dict) -> dict:
     }
 
 
-def _prepared(model: str) -> dict[str, str]:
+def _prepared(model: str) -> dict[str | None, str]:
     """Data set strings by fingerprint of the sets that were prepared for the run."""
     data = os.path.join(above(above(model)), "data")
     return {

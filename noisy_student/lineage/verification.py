@@ -133,5 +133,7 @@ def of_calibration(labeling: dict) -> list[Mismatch]:
     ]
 
 
-def _compared(file: str, what: str, expected, found) -> list[Mismatch]:
+def _compared(
+    file: str, what: str, expected: str | None, found: str | None
+) -> list[Mismatch]:
     return [] if expected == found else [Mismatch(file, what, expected, found)]

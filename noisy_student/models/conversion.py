@@ -1,6 +1,7 @@
 """Checkpoints of other implementations to this one's files, and back."""
 
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -28,7 +29,7 @@ def read_checkpoint(
     *,
     ema: bool = True,
     num_classes: int = 1000,
-    **network,
+    **network: Any,
 ) -> keras.Model:
     """An EfficientNet with the weights of a checkpoint.
 
@@ -142,7 +143,7 @@ def _write_file(model, output, variant, target, image_size):
             model.save(temporary)
 
 
-def _class_names(names, count: int) -> list[str]:
+def _class_names(names: list[str] | None, count: int) -> list[str]:
     names = names or [str(index) for index in range(count)]
     if len(names) != count or len(set(names)) != count:
         raise InputError(

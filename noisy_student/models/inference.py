@@ -29,9 +29,9 @@ class Predictor:
     def __init__(
         self,
         model: keras.Model,
-        strategy,
+        strategy: tf.distribute.Strategy,
         batch_size: int,
-        noise_seed=None,
+        noise_seed: int | None = None,
         temperature: float = 1.0,
     ):
         check_one_process("labeling and evaluation", strategy)

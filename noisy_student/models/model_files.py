@@ -7,6 +7,7 @@ crop, and a digest of the weights by which later stages name the model.
 import dataclasses
 import hashlib
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -40,7 +41,7 @@ class ModelInfo:
     weights_sha256: str
 
 
-def save_model(model: keras.Model, directory: str, **info) -> ModelInfo:
+def save_model(model: keras.Model, directory: str, **info: Any) -> ModelInfo:
     """Writes the model atomically; returns what `describe` says of it."""
     described = describe(model, **info)
     write_model(model, directory, described)
@@ -60,7 +61,7 @@ def write_model(model: keras.Model, directory: str, info: ModelInfo) -> None:
     files.write_json(os.path.join(directory, INFO), dataclasses.asdict(info))
 
 
-def describe(model: keras.Model, **info) -> ModelInfo:
+def describe(model: keras.Model, **info: Any) -> ModelInfo:
     """The info of a model: what is counted of it, and what it cannot know itself."""
     return ModelInfo(
         parameters=sum(int(tf.size(w)) for w in model.trainable_variables),

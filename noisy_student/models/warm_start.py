@@ -6,6 +6,7 @@ averaged ones, and the batch-norm statistics; the optimizer starts anew.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 
@@ -44,7 +45,9 @@ def initial_weights(directory: str, new_head: bool = False) -> InitialWeights:
     return InitialWeights(directory, info.weights_sha256, new_head)
 
 
-def start_from(initial: InitialWeights, network: keras.Model, class_names) -> None:
+def start_from(
+    initial: InitialWeights, network: keras.Model, class_names: Sequence[str]
+) -> None:
     """Gives `network` the initial weights.
 
     Args:
@@ -66,7 +69,7 @@ def start_from(initial: InitialWeights, network: keras.Model, class_names) -> No
     copy_pixel_scaling(model, network)
 
 
-def check(initial: InitialWeights, config: ModelConfig, class_names) -> None:
+def check(initial: InitialWeights, config: ModelConfig, class_names: Sequence[str]) -> None:
     """Refuses what `start_from` would refuse, without making the network."""
     _checked_model(initial, config.outline(len(class_names)), class_names)
 
@@ -94,7 +97,9 @@ def copy_pixel_scaling(source: keras.Model, target: keras.Model) -> None:
             layer.mean, layer.std = list(found[0].mean), list(found[0].std)
 
 
-def _checked_model(initial: InitialWeights, network, class_names) -> keras.Model:
+def _checked_model(
+    initial: InitialWeights, network: keras.Model, class_names: Sequence[str]
+) -> keras.Model:
     model, info = model_files.load_model(initial.directory)
     if info.weights_sha256 != initial.weights_sha256:
         raise InputError(
@@ -158,7 +163,7 @@ def _first_difference(theirs: list, ours: list) -> str | None:
     return None
 
 
-def _described(variable) -> tuple[str, str]:
+def _described(variable: keras.Variable | None) -> tuple[str, str]:
     if variable is None:
         return "", "nothing"
     layer, _, name = variable.path.rpartition("/")

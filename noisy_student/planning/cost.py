@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import tensorflow as tf
@@ -69,7 +70,7 @@ def network_cost(
     )
 
 
-def _training_graph(network, rows: int, size: int) -> tf.Graph:
+def _training_graph(network: keras.Model, rows: int, size: int) -> tf.Graph:
     trainable = {id(variable) for variable in network.trainable_variables}
 
     def gradients(values, images):
@@ -102,28 +103,32 @@ def multiply_adds(network: keras.Model, size: int) -> float:
     return profile.total_float_ops / 2
 
 
-def _applied(network, values, images, training: bool):
+def _applied(
+    network: keras.Model, values: Sequence[tf.Tensor], images: tf.Tensor, training: bool
+) -> tf.Tensor:
     """The network's logits with tensors in place of its variables."""
     state = list(zip(network.variables, values, strict=True))
     with keras.StatelessScope(state_mapping=state):
         return network(images, training=training)
 
 
-def _graph(function, network, rows: int, size: int) -> tf.Graph:
+def _graph(function: Callable, network: keras.Model, rows: int, size: int) -> tf.Graph:
     images = tf.TensorSpec([rows, size, size, 3], tf.uint8)
     with fused.unfused():  # A compiled chain would hide what is in it.
         traced = tf.function(function, autograph=False)
         return traced.get_concrete_function(_specs(network.variables), images).graph
 
 
-def _specs(variables) -> list[tf.TensorSpec]:
+def _specs(variables: Iterable[keras.Variable]) -> list[tf.TensorSpec]:
     return [tf.TensorSpec(variable.shape, variable.dtype) for variable in variables]
 
 
 def _peak_bytes(graph: tf.Graph) -> int:
     """The largest sum of tensors between their making and their last use."""
     operations = graph.get_operations()
-    owner, size, last_use = {}, {}, {}
+    owner: dict = {}
+    size: dict = {}
+    last_use: dict = {}
     for number, operation in enumerate(operations):
         inputs = [owner[tensor.ref()] for tensor in operation.inputs]
         for index, tensor in enumerate(operation.outputs):
@@ -136,7 +141,7 @@ def _peak_bytes(graph: tf.Graph) -> int:
             last_use[tensor.ref()] = number
         last_use.update(dict.fromkeys(inputs, number))
     last_use.update((owner[tensor.ref()], len(operations)) for tensor in graph.outputs)
-    ending = {}
+    ending: dict[int, list] = {}
     for tensor, number in last_use.items():
         ending.setdefault(number, []).append(tensor)
     live = peak = 0
@@ -147,7 +152,7 @@ def _peak_bytes(graph: tf.Graph) -> int:
     return peak
 
 
-def _bytes_of(tensor) -> int:
+def _bytes_of(tensor: tf.Tensor) -> int:
     return (tensor.shape.num_elements() or 0) * max(tensor.dtype.size or 0, 0)
 
 

@@ -10,7 +10,7 @@ STEPS = 10
 _FIRST_STEPS = 2  # Which compile and fill buffers.
 
 
-def images_per_second(job: TrainingJob, strategy) -> float:
+def images_per_second(job: TrainingJob, strategy: tf.distribute.Strategy) -> float:
     """Of ten real steps, input and all, after two that compile."""
     check_one_process("measuring the speed", strategy)
     with strategy.scope():

@@ -122,7 +122,9 @@ class Plan:
     trainings: list[PlannedTraining]
     labelings: list[PlannedLabeling]
 
-    def hours(self, part, speeds: dict[str, float]) -> float | None:
+    def hours(
+        self, part: PlannedTraining | PlannedLabeling, speeds: dict[str, float]
+    ) -> float | None:
         """Of a training or labeling, once; None where no speed is known.
 
         multiply-adds of the part / (images/s · multiply-adds an image of the training
@@ -132,7 +134,7 @@ class Plan:
             part: One of the plan's.
             speeds: Images a second by name of a training.
         """
-        own = getattr(part, "network", part)
+        own = part.network if isinstance(part, PlannedLabeling) else part
         known = [each for each in (own, *self.trainings) if each.name in speeds]
         if not known:
             return None
@@ -141,7 +143,9 @@ class Plan:
         return part.multiply_adds / per_second / 3600
 
 
-def of_training(name: str, job: TrainingJob, strategy, labeler: float = 0.0) -> Plan:
+def of_training(
+    name: str, job: TrainingJob, strategy: tf.distribute.Strategy, labeler: float = 0.0
+) -> Plan:
     """The plan of one training.
 
     Args:

@@ -1,6 +1,6 @@
 """A plan as people read it."""
 
-from noisy_student.planning.plan import Plan
+from noisy_student.planning.plan import Plan, PlannedLabeling, PlannedTraining
 from noisy_student.tables import format_table
 
 
@@ -28,7 +28,7 @@ def _sets(plan: Plan) -> list[list[str]]:
     return rows
 
 
-def _work(plan: Plan, speeds) -> list[list[str]]:
+def _work(plan: Plan, speeds: dict[str, float]) -> list[list[str]]:
     rows = [
         [
             "work",
@@ -69,7 +69,7 @@ def _work(plan: Plan, speeds) -> list[list[str]]:
     return rows
 
 
-def _network(training) -> list[str]:
+def _network(training: PlannedTraining) -> list[str]:
     cost = training.cost
     return [
         f"{cost.parameters / 1e6:.2f} M",
@@ -99,15 +99,14 @@ def _memory() -> str:
     )
 
 
-def _hours(plan: Plan, speeds) -> str:
+def _hours(plan: Plan, speeds: dict[str, float]) -> str:
     if not speeds:
         return (
             "Hours: not known. Pass --images_per_second, how many images a second the "
             f"training called {plan.trainings[0].name!r} does, or --measure."
         )
-    times = [
-        part.times * plan.hours(part, speeds) for part in (*plan.trainings, *plan.labelings)
-    ]
+    parts: list[PlannedTraining | PlannedLabeling] = [*plan.trainings, *plan.labelings]
+    times = [part.times * (plan.hours(part, speeds) or 0.0) for part in parts]
     seen = ", ".join(f"{name} {speed:,.3g} images/s" for name, speed in speeds.items())
     return (
         f"Hours: {_hours_of(sum(times))} in all for training and labeling, at {seen}; the "

@@ -3,8 +3,10 @@
 import itertools
 import os
 import tempfile
+from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from data import records, soft_labels
 from data.records import RecordSet
@@ -25,7 +27,7 @@ _INDEX_BYTES = 20  # Of a row beside its id: hash, label and confidence.
 _STAND_INS = 512  # Unlabeled images that stand in for pseudo-labeled ones.
 
 
-def plan_run(config: Config, strategy) -> Plan:
+def plan_run(config: Config, strategy: tf.distribute.Strategy) -> Plan:
     """The plan of `iterate.iterate`: every image is taken for readable.
 
     Args:
@@ -90,7 +92,11 @@ def _mean_bytes(part: splits.Part) -> float:
 
 
 def _labeling(
-    part, sets, network: PlannedTraining, times: int, label_format
+    part: splits.Part,
+    sets: list[PlannedSet],
+    network: PlannedTraining,
+    times: int,
+    label_format: soft_labels.LabelFormat,
 ) -> PlannedLabeling:
     (unlabeled,) = [each for each in sets if each.name == "unlabeled"]
     id_ = next(part.source.read(part.indices[:1])).id
@@ -107,11 +113,14 @@ def _labeling(
         network,
         times,
         prediction_bytes=unlabeled.images * labels,
-        pseudo_labeled_bytes=unlabeled.bytes + unlabeled.images * records.record_bytes(row),
+        pseudo_labeled_bytes=(unlabeled.bytes or 0)
+        + unlabeled.images * records.record_bytes(row),
     )
 
 
-def speeds_of_run(config: Config, data_directory: str, strategy) -> dict[str, float]:
+def speeds_of_run(
+    config: Config, data_directory: str, strategy: tf.distribute.Strategy
+) -> dict[str, float]:
     """Images a second of teacher and student; writes the run's data, and keeps them.
 
     Pseudo-labels are not there yet: some unlabeled images with equal probabilities
@@ -133,7 +142,9 @@ def speeds_of_run(config: Config, data_directory: str, strategy) -> dict[str, fl
     return found
 
 
-def _stand_ins(unlabeled: RecordSet, class_names, directory: str) -> RecordSet:
+def _stand_ins(
+    unlabeled: RecordSet, class_names: Sequence[str], directory: str
+) -> RecordSet:
     probabilities = np.full(len(class_names), 1 / len(class_names), np.float32)
     examples = (
         {

@@ -10,8 +10,9 @@ duplicate, `duplicates.png` with some pairs to look at, and a manifest with coun
 """
 
 import concurrent.futures
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,7 @@ def find_duplicates(
     Raises:
         InputError: An image cannot be read, or `directory` is of other images.
     """
-    identity = {
+    identity: dict = {
         "unlabeled_data": unlabeled.fingerprint(),
         "images": unlabeled.num_examples,
         "evaluation_sets": {images.name: images.fingerprint for images in evaluation},
@@ -137,11 +138,14 @@ def _manifest(directory: str) -> dict:
     return manifest
 
 
-def _hashes_of_set(stage, number: int, images: EvaluationImages, hasher: Hasher) -> Hashes:
+def _hashes_of_set(
+    stage: Stage, number: int, images: EvaluationImages, hasher: Hasher
+) -> Hashes:
     """The hashes of an evaluation set, made or found made."""
     part = _set_part(number)
     if stage.finished_shard(part) is None:
-        unreadable, batches, done = [], [], 0
+        unreadable: list[list] = []
+        batches, done = [], 0
         progress = Progress(f"hashes of {images.name}", images.num_images)
         with bad_records.explained(images.find_bad):
             for batch in hasher.batches(images.read(unreadable)):
@@ -172,7 +176,13 @@ def _set_part(number: int) -> str:
     return os.path.join(_PARTS, "evaluation", f"{number}.parquet")
 
 
-def _search(stage, unlabeled: RecordSet, shards, known: dict, hasher: Hasher) -> dict:
+def _search(
+    stage: Stage,
+    unlabeled: RecordSet,
+    shards: dict[str, str],
+    known: dict[str, KnownImages],
+    hasher: Hasher,
+) -> dict:
     """Looks every unlabeled image up in every set, shard after shard; its timing."""
     finished = stage.finished_shards(map(_part, shards))
     done = sum(facts["records"] for facts in finished.values() if facts)
@@ -182,7 +192,7 @@ def _search(stage, unlabeled: RecordSet, shards, known: dict, hasher: Hasher) ->
         if finished[part]:
             continue
         rows, before = [], done
-        with bad_records.explained(lambda path=path: find_bad(unlabeled, [path])):
+        with bad_records.explained(functools.partial(find_bad, unlabeled, [path])):
             for hashes in hasher.batches(stored_images(unlabeled, path)):
                 rows += _rows(hashes, known)
                 done += len(hashes.ids)
@@ -210,7 +220,13 @@ def _rows(hashes: Hashes, known: dict[str, KnownImages]) -> list[dict]:
     ]
 
 
-def _finish(stage, unlabeled: RecordSet, shards, evaluation, timing: dict) -> None:
+def _finish(
+    stage: Stage,
+    unlabeled: RecordSet,
+    shards: Iterable[str],
+    evaluation: Sequence[EvaluationImages],
+    timing: dict,
+) -> None:
     """One table of all parts, the picture, and the manifest."""
     tables = {shard: _read_table(stage.path(_part(shard))) for shard in shards}
     table = pa.concat_tables(tables.values())
@@ -228,10 +244,16 @@ def _finish(stage, unlabeled: RecordSet, shards, evaluation, timing: dict) -> No
     tf.io.gfile.rmtree(stage.path(_PARTS))
 
 
-def _results(stage, unlabeled, evaluation, found: list[dict]) -> dict:
+def _results(
+    stage: Stage,
+    unlabeled: RecordSet,
+    evaluation: Sequence[EvaluationImages],
+    found: list[dict],
+) -> dict:
     sets = {}
     for number, images in enumerate(evaluation):
-        facts = stage.finished_shard(_set_part(number))
+        part = _set_part(number)
+        facts = stage.facts_of([part])[part]
         kinds = [row["kind"] for row in found if row["evaluation_set"] == images.name]
         sets[images.name] = {
             "images": facts["records"],
@@ -250,7 +272,7 @@ def _results(stage, unlabeled, evaluation, found: list[dict]) -> dict:
     }
 
 
-def _described(stage) -> list[str]:
+def _described(stage: Stage) -> list[str]:
     """Counts and examples, in lines."""
     results = stage.results
     lines = [

@@ -3,12 +3,14 @@
 So that a person can see whether the hashes are right about them.
 """
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from data import crops
-from data.records import RecordSet
+from data.records import Record, RecordSet
 from noisy_student import pictures
 from noisy_student.preparation.evaluation_images import EvaluationImages, stored_images
 from noisy_student.preparation.image_hashes import PERCEPTUAL
@@ -34,7 +36,7 @@ def choose(duplicates: list[dict]) -> list[dict]:
 def write_sheet(
     pairs: list[dict],
     unlabeled: RecordSet,
-    evaluation: list[EvaluationImages],
+    evaluation: Sequence[EvaluationImages],
     path: str,
 ) -> None:
     """Draws the pairs as a PNG.
@@ -61,7 +63,7 @@ def write_sheet(
     pictures.write_png(canvas, path)
 
 
-def _unlabeled_images(pairs, unlabeled) -> dict[str, bytes]:
+def _unlabeled_images(pairs: list[dict], unlabeled: RecordSet) -> dict[str, bytes]:
     paths, found = shards_by_name(unlabeled), {}
     for shard in sorted({pair["shard"] for pair in pairs}):
         wanted = {pair["id"] for pair in pairs if pair["shard"] == shard}
@@ -69,7 +71,9 @@ def _unlabeled_images(pairs, unlabeled) -> dict[str, bytes]:
     return found
 
 
-def _evaluation_images(pairs, evaluation) -> dict[tuple[str, str], bytes]:
+def _evaluation_images(
+    pairs: list[dict], evaluation: Sequence[EvaluationImages]
+) -> dict[tuple[str, str], bytes]:
     found = {}
     for images in evaluation:
         of_set = [pair for pair in pairs if pair["evaluation_set"] == images.name]
@@ -79,9 +83,9 @@ def _evaluation_images(pairs, evaluation) -> dict[tuple[str, str], bytes]:
     return found
 
 
-def _pick(images, wanted: set[str]) -> dict[str, bytes]:
+def _pick(images: Iterator[Record], wanted: set[str]) -> dict[str, bytes]:
     """Files by id; reads no further than needed."""
-    found = {}
+    found: dict[str, bytes] = {}
     while len(found) < len(wanted):
         image = next(images)
         if image.id in wanted:

@@ -110,6 +110,7 @@ def stored_images(examples: RecordSet, path: str) -> Iterator[Record]:
         if len(image) != 1:
             serialized = example.SerializeToString()
             bad = bad_records.check(path, position, serialized, _CONTRACT, decode=False)
+            assert bad  # A contract of images is not kept.
             raise bad_records.as_error(bad)
         yield Record(records.example_id(example, path, position), image[0])
 

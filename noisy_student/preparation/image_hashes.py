@@ -63,7 +63,7 @@ class Hasher:
 
     def _rows(self, images):
         # A window moves over the images, so that no thread waits for a batch to end.
-        waiting = collections.deque()
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         for image in images:
             waiting.append(self._pool.submit(self._row, image))
             if len(waiting) == _AHEAD:
@@ -71,11 +71,11 @@ class Hasher:
         while waiting:
             yield waiting.popleft().result()
 
-    def _row(self, image: Record):
+    def _row(self, image: Record) -> tuple[str, bytes, np.ndarray | None]:
         thumbnail = perceptual_hash.thumbnail(image.image) if self._perceptual else None
         return image.id, hashlib.sha256(image.image).digest(), thumbnail
 
-    def _hashes(self, rows) -> Hashes:
+    def _hashes(self, rows: list[tuple]) -> Hashes:
         ids, digests, thumbnails = map(list, zip(*rows, strict=True))
         if self._perceptual:
             found = perceptual_hash.perceptual_hashes(np.stack(thumbnails))

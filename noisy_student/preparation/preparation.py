@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -70,12 +70,12 @@ def prepare_set(
     dataset: str,
     directory: str,
     *,
-    class_names=None,
-    label_offset=0,
-    labeled=True,
-    skip_bad_records=False,
-    write=True,
-    argument="data",
+    class_names: Sequence[str] | None = None,
+    label_offset: int = 0,
+    labeled: bool = True,
+    skip_bad_records: bool = False,
+    write: bool = True,
+    argument: str = "data",
 ) -> RecordSet:
     """One data set as records, for scripts that take just one.
 
@@ -136,7 +136,9 @@ def num_shards(images: int, wanted: int = 0) -> int:
     return wanted or -(-images // IMAGES_PER_SHARD)
 
 
-def _prepare_set(name, part, config, directory, seed) -> RecordSet:
+def _prepare_set(
+    name: str, part: Part, config: DataConfig, directory: str, seed: int
+) -> RecordSet:
     """Writes one set, or finds it written, or takes it where it lies."""
     source, found = part.source, where_it_lies(part)
     if found:
@@ -162,7 +164,9 @@ def _prepare_set(name, part, config, directory, seed) -> RecordSet:
     )
 
 
-def _write_shards(stage, name, part, config, seed) -> None:
+def _write_shards(
+    stage: Stage, name: str, part: Part, config: DataConfig, seed: int
+) -> None:
     """Writes the shards that are missing, and finishes the stage."""
     files.write_json(stage.path(sources.CLASS_NAMES), stage.identity["class_names"])
     shards = _chunks(name, part, config.num_shards, seed)
@@ -170,7 +174,7 @@ def _write_shards(stage, name, part, config, seed) -> None:
     done = 0
     for shard, indices in shards.items():
         if stage.finished_shard(shard) is None:
-            bad = []
+            bad: list[list] = []
             found = checked_records(part.source.read(indices), bad)
             examples = map(records.image_example, found)
             count = records.write_shard(
@@ -179,7 +183,7 @@ def _write_shards(stage, name, part, config, seed) -> None:
             stage.finish_shard(shard, count, bad_files=bad)
         done += len(indices)
         progress.update(done)
-    facts = list(stage.finished_shards(shards).values())
+    facts = list(stage.facts_of(shards).values())
     written = sum(fact["records"] for fact in facts)
     bad = [row for fact in facts for row in fact["bad_files"]]
     try:
@@ -190,7 +194,7 @@ def _write_shards(stage, name, part, config, seed) -> None:
         stage.abandon()  # Once the files are mended they must be read again.
         raise
     timing = progress.finish(f"{len(bad)} bad files skipped" if bad else "")
-    results = {"images": written, "bad_files": len(bad)}
+    results: dict = {"images": written, "bad_files": len(bad)}
     results["skipped_records"] = bad_records.report(part.source.skipped)
     stage.finish(list(shards), results, timing)
 
@@ -217,12 +221,12 @@ def _check_enough_readable(part: Part, written: int, bad: list) -> None:
         )
     if not part.labeled or not bad:
         return
-    labels = part.source.labels[part.indices]
-    counts = np.bincount(labels, minlength=len(part.source.class_names))
+    labels, class_names = part.source.labels[part.indices], part.source.class_names or ()
+    counts = np.bincount(labels, minlength=len(class_names))
     lost = np.bincount([row[2] for row in bad], minlength=len(counts))
     empty = np.flatnonzero((counts > 0) & (counts - lost <= 0))
     if len(empty):
-        names = ", ".join(part.source.class_names[label] for label in empty)
+        names = ", ".join(class_names[label] for label in empty)
         bad = [row for row in bad if row[2] == empty[0]]
         raise InputError(
             f"{part.dataset}: expected a readable image in every class; all of {names} are "
@@ -230,7 +234,7 @@ def _check_enough_readable(part: Part, written: int, bad: list) -> None:
         )
 
 
-def _counted(examples, progress, start) -> Iterator[dict]:
+def _counted(examples: Iterable[dict], progress: Progress, start: int) -> Iterator[dict]:
     for count, example in enumerate(examples, start=start + 1):
         yield example
         progress.update(count)

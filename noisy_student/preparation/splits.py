@@ -38,8 +38,8 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
         InputError: A set is missing, or does not fit the labeled one.
     """
     labeled = _open_labeled(config)
-    names, labels = labeled.class_names, labeled.labels
-    parts = {}
+    names, labels = labeled.class_names or (), labeled.labels
+    parts: dict[str, Part] = {}
 
     def part_of_labeled(name, indices):
         return Part(config.labeled_data, labeled, indices, name != "unlabeled")
@@ -74,7 +74,9 @@ def whole(dataset: str, source: sources.Source, labeled: bool) -> Part:
     return Part(dataset, source, range(len(source)), labeled)
 
 
-def _whole_of(name: str, dataset: str, config: DataConfig, class_names) -> Part:
+def _whole_of(
+    name: str, dataset: str, config: DataConfig, class_names: Sequence[str]
+) -> Part:
     """All of a data set that is given for one part, checked against the classes."""
     labeled = name != "unlabeled"
     source = sources.open_source(
@@ -105,7 +107,7 @@ def _open_labeled(config: DataConfig) -> sources.Source:
     return source
 
 
-def check_labels(name: str, dataset: str, source, num_classes: int) -> None:
+def check_labels(name: str, dataset: str, source: sources.Source, num_classes: int) -> None:
     """Refuses images without a label and labels without a class."""
     unknown = np.flatnonzero(source.labels < 0)
     if len(unknown):
@@ -124,7 +126,9 @@ def check_labels(name: str, dataset: str, source, num_classes: int) -> None:
         )
 
 
-def _hold_out(order, labels, class_names, fraction: float):
+def _hold_out(
+    order: np.ndarray, labels: np.ndarray, class_names: Sequence[str], fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Moves `fraction` of each class, at least one image, to the test."""
     held = []
     for label in np.unique(labels):
@@ -145,7 +149,9 @@ def _hold_out(order, labels, class_names, fraction: float):
     return held, order[~np.isin(order, held)]
 
 
-def _take_per_class(order, labels, class_names, wanted: int):
+def _take_per_class(
+    order: np.ndarray, labels: np.ndarray, class_names: Sequence[str], wanted: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The first `wanted` of each class in `order`, and the rest."""
     kept = []
     for label, name in enumerate(class_names):

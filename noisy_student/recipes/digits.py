@@ -6,13 +6,15 @@
 were chosen: docs/results/digits.md.
 """
 
+from typing import Any
+
 from data.augmentation import PRESETS
 from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
 
 _MODEL = ModelConfig(
     width=0.25, depth=0.25, image_size=16, small_image=True, batch_norm_momentum=0.9
 )
-_TRAINING = dict(
+_TRAINING: dict[str, Any] = dict(
     batch_size=32,
     duration="256 epochs",  # Of 50 images: 400 steps.
     base_learning_rate=0.08,

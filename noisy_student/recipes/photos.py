@@ -7,11 +7,13 @@ Sizes for one machine, not for the paper's tables; the settings were not tuned.
 Every one can be changed by a flag, such as --student_variant=efficientnet-b2.
 """
 
+from typing import Any
+
 from data.augmentation import PRESETS
 from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
 
 _MODEL = ModelConfig(variant="efficientnet-b0", image_size=224, batch_norm_momentum=0.97)
-_TRAINING = dict(
+_TRAINING: dict[str, Any] = dict(
     batch_size=32,
     duration="100 epochs",
     base_learning_rate=0.032,

@@ -5,6 +5,7 @@ operation alone at one magnitude, and draws of the whole noise of training.
 """
 
 import io
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -157,7 +158,7 @@ def _block(rows: dict[str, np.ndarray]) -> Image.Image:
     return block
 
 
-def _last_operation(rows) -> str:
+def _last_operation(rows: Iterable[str]) -> str:
     return [name for name in rows if name in randaugment.OPS][-1]
 
 

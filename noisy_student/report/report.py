@@ -80,7 +80,7 @@ def write_report(work_dir: str, summary: dict) -> None:
         file.write(page)
 
 
-def _label_plots(work_dir, summary) -> list[tuple]:
+def _label_plots(work_dir: str, summary: dict) -> list[tuple]:
     """Figures of the stored pseudo-labels, which an online teacher does not leave."""
     plots = [
         (
@@ -155,7 +155,7 @@ def _plot_confidences(work_dir, summary):
     return figure
 
 
-def _calibrations(work_dir, summary) -> dict[int, dict]:
+def _calibrations(work_dir: str, summary: dict) -> dict[int, dict]:
     """What was fitted, by generation; empty for labels that were not calibrated."""
     found = {
         outcome["generation"]: read_calibration(_predictions(work_dir, outcome))
@@ -164,7 +164,7 @@ def _calibrations(work_dir, summary) -> dict[int, dict]:
     return {generation: record for generation, record in found.items() if record}
 
 
-def _plot_reliability(calibrations: dict[int, dict]):
+def _plot_reliability(calibrations: dict[int, dict]) -> plt.Figure:
     """Accuracy against confidence; a point's area is its share of the images."""
     figure, axes = plt.subplots(
         len(calibrations),
@@ -186,7 +186,7 @@ def _plot_reliability(calibrations: dict[int, dict]):
     return figure
 
 
-def _draw_bins(plot, bins: list[dict]) -> None:
+def _draw_bins(plot: plt.Axes, bins: list[dict]) -> None:
     edges = np.linspace(0, 1, len(bins) + 1)
     full = [row for row in bins if row["count"]]
     confidences, accuracies, counts = (
@@ -202,7 +202,7 @@ def _draw_bins(plot, bins: list[dict]) -> None:
     plot.set(xlabel="confidence", ylabel="accuracy")
 
 
-def _predictions(work_dir, outcome) -> str:
+def _predictions(work_dir: str, outcome: dict) -> str:
     return os.path.join(work_dir, f"generation_{outcome['generation']}", "predictions")
 
 
@@ -224,7 +224,7 @@ def _plot_classes(summary):
     return figure
 
 
-def _models(summary) -> list[str]:
+def _models(summary: dict) -> list[str]:
     """Directories of all trained models, each once."""
     names = []
     for outcome in summary["generations"]:
@@ -234,7 +234,7 @@ def _models(summary) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _svg(figure) -> str:
+def _svg(figure: plt.Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     plt.close(figure)

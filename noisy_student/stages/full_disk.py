@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 from data.errors import InputError
 
@@ -12,7 +13,7 @@ _REASONS = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBI
 
 
 @contextlib.contextmanager
-def explained(directory: str, what: str):
+def explained(directory: str, what: str) -> Iterator[None]:
     """Makes an `InputError` of what a full disk raises in the block.
 
     Args:

@@ -9,7 +9,8 @@ import contextlib
 import datetime
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -58,7 +59,7 @@ class Stage:
         if tf.io.gfile.exists(self._path):
             self._read()
         else:
-            self._manifest = {
+            self._manifest: dict[str, Any] = {
                 "stage": name,
                 "identity": identity,
                 "complete": False,
@@ -114,7 +115,7 @@ class Stage:
         """The facts of a shard finished earlier and still there, or None."""
         return self.finished_shards([name])[name]
 
-    def finished_shards(self, names) -> dict[str, dict | None]:
+    def finished_shards(self, names: Iterable[str]) -> dict[str, dict | None]:
         """`finished_shard` of many, by name."""
         notes, found = {name: self._note(name) for name in names}, {}
         if None in notes.values() and not self._manifest["complete"]:
@@ -124,7 +125,22 @@ class Stage:
             found[name] = facts if facts and self._is_there(name, facts) else None
         return found
 
-    def finish_shard(self, name: str, records: int, **facts) -> None:
+    def facts_of(self, names: Iterable[str]) -> dict[str, dict]:
+        """The facts of finished shards, by name.
+
+        Raises:
+            InputError: One is not there, or no longer.
+        """
+        found = self.finished_shards(names)
+        lost = [name for name, facts in found.items() if facts is None]
+        if lost:
+            raise InputError(
+                f"{self.directory}: expected all shards to be there; missing "
+                f"{', '.join(lost)}. Run the command again to make them."
+            )
+        return {name: facts for name, facts in found.items() if facts is not None}
+
+    def finish_shard(self, name: str, records: int, **facts: Any) -> None:
         """Puts on record that the file `name` is whole.
 
         Raises:
@@ -157,18 +173,17 @@ class Stage:
         ):
             tf.io.gfile.rmtree(self.path(_FINISHED))
 
-    def finish(self, shard_names=(), results=None, timing=None) -> None:
+    def finish(
+        self,
+        shard_names: Iterable[str] = (),
+        results: dict | None = None,
+        timing: dict | None = None,
+    ) -> None:
         """Puts on record that the whole stage is done.
 
         Several workers can do it at once: they put the same on record.
         """
-        shards = self.finished_shards(shard_names)
-        lost = [name for name, facts in shards.items() if facts is None]
-        if lost:
-            raise InputError(
-                f"{self.directory}: expected all shards to be there; missing "
-                f"{', '.join(lost)}. Run the command again to make them."
-            )
+        shards = self.facts_of(shard_names)
         self._manifest.update(
             complete=True,
             shards=shards,
@@ -194,7 +209,7 @@ class Stage:
     def _shard_path(self, name):
         return self.path(os.path.join(_FINISHED, f"{name}.json"))
 
-    def _is_there(self, name, facts) -> bool:
+    def _is_there(self, name: str, facts: dict) -> bool:
         path = self.path(name)
         if not tf.io.gfile.exists(path):
             return False

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 
 PLAIN_INTERVAL = 5.0  # Seconds between lines where there is no terminal.
 LIVE_INTERVAL = 0.2
@@ -21,7 +22,14 @@ class Progress:
         items_per_unit: Images in a unit, for the rate.
     """
 
-    def __init__(self, name, total, unit="images", start=0, items_per_unit=1):
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        unit: str = "images",
+        start: int = 0,
+        items_per_unit: float = 1,
+    ):
         self._name, self._total, self._unit = name, total, unit
         self._start = self._done = start
         self._items_per_unit = items_per_unit
@@ -29,7 +37,9 @@ class Progress:
         self._live = self._stream.isatty()
         self._began = time.monotonic()
         self._printed = self._began
-        self._first = None  # When and at how many units `update` came first.
+        self._first: tuple[float, int] | None = (
+            None  # When and at how many units `update` came first.
+        )
         self._width = 0
         if start:
             self._print(f"{name}: continues at {start:,}/{total:,} {unit}", end="\n")
@@ -46,7 +56,7 @@ class Progress:
             self._print(self._line(now, metrics), end="" if self._live else "\n")
 
     @contextlib.contextmanager
-    def paused(self):
+    def paused(self) -> Iterator[None]:
         """Within it, time does not count for the rate and for what is left."""
         paused = time.monotonic()
         yield

@@ -1,11 +1,12 @@
 """A batch in parts that are computed one after the other: less memory, same update."""
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 
-def parts_of(batch, count: int) -> list:
+def parts_of(batch: dict, count: int) -> list:
     """The batch in `count` equal parts, each with labeled and pseudo-labeled rows."""
     if count == 1:
         return [batch]
@@ -13,7 +14,7 @@ def parts_of(batch, count: int) -> list:
     return [tf.nest.pack_sequence_as(batch, part) for part in zip(*pieces, strict=True)]
 
 
-def after(part, gradients):
+def after(part: dict, gradients: Sequence[tf.Tensor]) -> dict:
     """The same rows, which cannot be used before the gradients are there.
 
     XLA, and with it a TPU, does not heed `tf.control_dependencies`. Here the rows depend

@@ -2,11 +2,16 @@
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from data import files
 from noisy_student.strategy import is_chief
+
+if TYPE_CHECKING:  # It imports this module.
+    from noisy_student.training.train_step import NoisyStudentTrainer
 
 BAD_STEP = "bad_step.json"
 _NAMED = 20  # Records of each kind that the message names.
@@ -45,7 +50,7 @@ class FirstBadStep:
             aggregation=tf.VariableAggregation.SUM,
         )
 
-    def look(self, finite, step) -> None:
+    def look(self, finite: tf.Tensor, step: tf.Tensor) -> None:
         """Called on each replica: `finite` is what it found after `step` steps."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         own = tf.one_hot(replica, self._replicas, on_value=True, off_value=False)
@@ -60,14 +65,14 @@ class FirstBadStep:
         return int(min(steps[steps > 0], default=0))
 
 
-def all_finite(variables) -> tf.Tensor:
+def all_finite(variables: Iterable[tf.Variable]) -> tf.Tensor:
     """Whether no number in any of the floating-point variables is NaN or infinite."""
     numbers = [v for v in variables if v.dtype.is_floating]
     return tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in numbers])
 
 
 @contextlib.contextmanager
-def explained(trainer, directory: str):
+def explained(trainer: "NoisyStudentTrainer", directory: str) -> Iterator[None]:
     """Adds to `NotFinite` the records of that step; all of them go to `bad_step.json`.
 
     Args:
@@ -80,7 +85,7 @@ def explained(trainer, directory: str):
         raise FloatingPointError(_explanation(error, trainer, directory)) from error
 
 
-def _explanation(error: NotFinite, trainer, directory) -> str:
+def _explanation(error: NotFinite, trainer: "NoisyStudentTrainer", directory: str) -> str:
     found = f"The first loss that is not finite is that of step {error.step}"
     if error.what == "weights":
         found = f"The losses are finite, but not the weights after step {error.step}"
@@ -92,7 +97,7 @@ def _explanation(error: NotFinite, trainer, directory) -> str:
     )
 
 
-def _records(error: NotFinite, trainer, directory) -> str:
+def _records(error: NotFinite, trainer: "NoisyStudentTrainer", directory: str) -> str:
     by_kind = trainer.data.records_of(error.step)
     if by_kind is None:
         return (

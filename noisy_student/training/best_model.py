@@ -12,11 +12,17 @@ from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
 from noisy_student.stages import full_disk
 from noisy_student.strategy import several_workers
+from noisy_student.training.train_step import NoisyStudentTrainer
 
 BEST, RECORD = "best", "validation.json"
 
 
-def check(validation: RecordSet | None, interval: str, class_names, strategy) -> None:
+def check(
+    validation: RecordSet | None,
+    interval: str,
+    class_names: tuple[str, ...],
+    strategy: tf.distribute.Strategy,
+) -> None:
     """Refuses an interval without data to evaluate on, or data of other classes."""
     if not interval:
         return
@@ -53,18 +59,22 @@ class BestModel:
         total_steps: After which the last evaluation is.
     """
 
-    def __init__(self, directory: str, validation: RecordSet, interval, total_steps):
+    def __init__(
+        self, directory: str, validation: RecordSet, interval: int, total_steps: int
+    ):
         self._directory = os.path.join(directory, BEST)
         self._validation, self._interval = validation, interval
         self._total_steps = total_steps
-        self._predictor = None
+        self._predictor: Predictor | None = None
 
     def due(self, before: int, step: int) -> bool:
         """Whether to evaluate after a loop: the same for a run that was stopped."""
         passed = step // self._interval > before // self._interval
         return passed or step == self._total_steps
 
-    def evaluate(self, trainer, step: int, info: dict, name: str) -> dict[str, float]:
+    def evaluate(
+        self, trainer: NoisyStudentTrainer, step: int, info: dict, name: str
+    ) -> dict[str, float]:
         """Measures the averaged weights; keeps them if their top-1 is the best.
 
         Args:

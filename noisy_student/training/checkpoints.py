@@ -7,6 +7,8 @@ all of a checkpoint is read first; its format holds a checksum of every tensor.
 
 import os
 import re
+from collections.abc import Collection
+from typing import Any
 
 import tensorflow as tf
 
@@ -33,7 +35,14 @@ class Checkpoints(tf.train.CheckpointManager):
             saving: the disk is full; earlier checkpoints are as they were.
     """
 
-    def __init__(self, checkpoint, directory: str, step, interval: int, keep: int):
+    def __init__(
+        self,
+        checkpoint: tf.train.Checkpoint,
+        directory: str,
+        step: tf.Variable,
+        interval: int,
+        keep: int,
+    ):
         directory = os.path.join(directory, CHECKPOINTS)
         _set_aside_damaged(directory)
         super().__init__(
@@ -55,7 +64,7 @@ class Checkpoints(tf.train.CheckpointManager):
         self._last_checkpoint_step = int(self._step_counter.numpy())
         return self.latest_checkpoint
 
-    def save(self, *args, **options):
+    def save(self, *args: Any, **options: Any) -> str:
         what = f"the checkpoint of step {int(self._step_counter.numpy())}"
         try:
             with full_disk.explained(self.directory, what):
@@ -96,7 +105,7 @@ def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
     Raises:
         InputError: There are checkpoints, but all are damaged.
     """
-    damaged = {}
+    damaged: dict[str, str] = {}
     found = {*_with_index(directory), *_recorded(directory)}
     for path in sorted(found, key=_step_of, reverse=True):
         problem = _problem(path)
@@ -113,7 +122,7 @@ def newest_whole(directory: str) -> tuple[str | None, dict[str, str]]:
     return None, damaged
 
 
-def _is_first_save_cut_off(directory: str, found) -> bool:
+def _is_first_save_cut_off(directory: str, found: Collection[str]) -> bool:
     """Whether all there is comes from a kill while the first checkpoint was saved.
 
     TensorFlow writes the index in place, so a kill may leave a part of it. The

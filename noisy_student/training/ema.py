@@ -1,5 +1,8 @@
 """Exponential moving average of weights and batch-norm statistics."""
 
+from collections.abc import Iterable
+
+import keras
 import tensorflow as tf
 
 
@@ -17,7 +20,7 @@ class ExponentialMovingAverage(tf.Module):
         decay: Upper limit of d, 0 to 1.
     """
 
-    def __init__(self, variables, decay: float):
+    def __init__(self, variables: Iterable[keras.Variable], decay: float):
         super().__init__()
         self._variables = list(variables)
         self.decay = decay
@@ -25,7 +28,7 @@ class ExponentialMovingAverage(tf.Module):
             tf.Variable(variable.value, trainable=False) for variable in self._variables
         ]
 
-    def update(self, step) -> None:
+    def update(self, step: tf.Tensor) -> None:
         """Moves every shadow; `step` is n. Call it after the weight update."""
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self.decay, (1.0 + step) / (10.0 + step))

@@ -37,7 +37,7 @@ class TrainingJob:
     online_teacher: str = ""
     initial_weights: InitialWeights | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         """In a line: the network, how long, and what a step has."""
         network, batch = self.model, f"{self.training.batch_size} labeled"
         if self.pseudo_labeled:

@@ -1,9 +1,17 @@
 """The objective of Noisy Student Training (paper §2; published `main.py`)."""
 
+from collections.abc import Iterable
+
+import keras
 import tensorflow as tf
 
 
-def hard_loss(labels, logits, label_smoothing: float, kept=None) -> tf.Tensor:
+def hard_loss(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    label_smoothing: float,
+    kept: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Mean cross entropy against labels smoothed by s: (1-s)·onehot + s/C.
 
     Args:
@@ -20,14 +28,16 @@ def hard_loss(labels, logits, label_smoothing: float, kept=None) -> tf.Tensor:
     return tf.reduce_mean(terms if kept is None else terms * kept)
 
 
-def soft_loss(targets, logits) -> tf.Tensor:
+def soft_loss(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Mean of -Σ_c q_c · log softmax(logits)_c. Both are float32 `[N, C]`."""
     return tf.reduce_mean(
         tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits)
     )
 
 
-def combined(labeled, pseudo_labeled, ratio: float, weighting: str) -> tf.Tensor:
+def combined(
+    labeled: tf.Tensor, pseudo_labeled: tf.Tensor, ratio: float, weighting: str
+) -> tf.Tensor:
     """The data term of the objective, from the means over labeled and pseudo-labeled.
 
     `reference` (published `main.py`): L + ratio·U.
@@ -45,7 +55,7 @@ def combined(labeled, pseudo_labeled, ratio: float, weighting: str) -> tf.Tensor
     return total if weighting == "reference" else total / (1.0 + ratio)
 
 
-def soften(probabilities, temperature: float) -> tf.Tensor:
+def soften(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
     """q = p^(1/T) / Σ p^(1/T), for probabilities `[N, C]` of the teacher."""
     if temperature == 1:
         # Stored probabilities sum to 1 only about: keep what the teacher said.
@@ -55,12 +65,12 @@ def soften(probabilities, temperature: float) -> tf.Tensor:
     return powered / tf.reduce_sum(powered, axis=-1, keepdims=True)
 
 
-def l2_penalty(variables) -> tf.Tensor:
+def l2_penalty(variables: Iterable[keras.Variable]) -> tf.Tensor:
     """Σ ½‖v‖² over trainable variables; batch norm's are left out by the caller."""
     return tf.add_n([tf.nn.l2_loss(variable) for variable in variables])
 
 
-def decayed_variables(model) -> list:
+def decayed_variables(model: keras.Model) -> list:
     """What weight decay acts on: all trainables but batch norm's, biases too."""
     normalizing = {
         id(variable)

@@ -7,6 +7,8 @@
 Other weightings, and parts of it that can be switched off: `TrainingConfig`.
 """
 
+from collections.abc import Mapping
+
 import keras
 import tensorflow as tf
 
@@ -30,7 +32,12 @@ class Objective:
         self._settings, self._has_pseudo_labels = settings, has_pseudo_labels
         self._decayed = losses.decayed_variables(model)
 
-    def __call__(self, labeled, pseudo, logits) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    def __call__(
+        self,
+        labeled: Mapping[str, tf.Tensor],
+        pseudo: Mapping[str, tf.Tensor] | None,
+        logits: tf.Tensor,
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """The loss of one replica's batch, and what is shown of it, all scalars.
 
         Args:
@@ -90,6 +97,6 @@ class Objective:
         return names
 
 
-def _agreement(logits, labels) -> tf.Tensor:
+def _agreement(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     best = tf.argmax(logits, -1, output_type=tf.int32)
     return tf.reduce_mean(tf.cast(tf.equal(best, labels), tf.float32))

@@ -1,9 +1,13 @@
 """TF1's RMSProp and the published learning-rate schedule."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
+
+from noisy_student.config import TrainingConfig
 
 DECAY_RATE = 0.97
 
@@ -19,12 +23,18 @@ class RMSProp(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate, decay=0.9, momentum=0.9, epsilon=1e-3, name="rmsprop", **kw
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule,
+        decay: float = 0.9,
+        momentum: float = 0.9,
+        epsilon: float = 1e-3,
+        name: str = "rmsprop",
+        **kw: Any,
     ):
         super().__init__(learning_rate=learning_rate, name=name, **kw)
         self.decay, self.momentum, self.epsilon = decay, momentum, epsilon
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
             return
         super().build(variables)
@@ -33,7 +43,9 @@ class RMSProp(keras.optimizers.Optimizer):
         )
         self._momenta = self.add_optimizer_variables(variables, "momentum")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         index = self._get_variable_index(variable)
         mean_square, momentum = self._mean_squares[index], self._momenta[index]
         gradient = tf.cast(gradient, variable.dtype)
@@ -45,7 +57,7 @@ class RMSProp(keras.optimizers.Optimizer):
         self.assign(momentum, new_momentum)
         self.assign_sub(variable, new_momentum)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "decay": self.decay,
@@ -68,11 +80,11 @@ class PublishedSchedule(keras.optimizers.schedules.LearningRateSchedule):
         decay_steps: D, may be fractional.
     """
 
-    def __init__(self, initial, warmup_steps, decay_steps):
+    def __init__(self, initial: float, warmup_steps: float, decay_steps: float):
         self.initial = initial
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         decayed = self.initial * tf.pow(DECAY_RATE, tf.floor(step / self.decay_steps))
         if not self.warmup_steps:
@@ -80,7 +92,7 @@ class PublishedSchedule(keras.optimizers.schedules.LearningRateSchedule):
         warm = self.initial * step / self.warmup_steps
         return tf.where(step < self.warmup_steps, warm, decayed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
@@ -98,11 +110,11 @@ class CosineSchedule(keras.optimizers.schedules.LearningRateSchedule):
         total_steps: S.
     """
 
-    def __init__(self, initial, end, warmup_steps, total_steps):
+    def __init__(self, initial: float, end: float, warmup_steps: int, total_steps: int):
         self.initial, self.end = initial, end
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         done = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         fall = (1.0 + tf.cos(math.pi * tf.clip_by_value(done, 0.0, 1.0))) / 2.0
@@ -110,11 +122,13 @@ class CosineSchedule(keras.optimizers.schedules.LearningRateSchedule):
         warm = self.initial * step / max(self.warmup_steps, 1)
         return tf.where(step < self.warmup_steps, warm, decayed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return dict(vars(self))
 
 
-def schedule_for(training, num_labeled: int):
+def schedule_for(
+    training: TrainingConfig, num_labeled: int
+) -> PublishedSchedule | CosineSchedule:
     """The learning rate of each step of a training.
 
     lr0 = base learning rate · labeled images a step / 256. If a final base learning

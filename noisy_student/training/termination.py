@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from typing import Any, Self
 
 import tensorflow as tf
 
@@ -12,7 +13,7 @@ from noisy_student.strategy import several_workers
 class Terminated(SystemExit):
     """Ends the process as a shell reports a SIGTERM: with status 128 + 15."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
@@ -29,15 +30,15 @@ class Termination:
     def __init__(self, strategy: tf.distribute.Strategy):
         self._strategy = strategy
         self._signaled = self._answered = self._installed = False
-        self._before = None
+        self._before: Any = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._installed = threading.current_thread() is threading.main_thread()
         if self._installed:
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._installed:
             return
         before = signal.SIG_DFL if self._before is None else self._before

@@ -7,6 +7,8 @@ statistics of batch norm (paper §2, published `main.py`); the loss is in `objec
 import dataclasses
 import math
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import orbit
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from data.streams import TeacherView
 from efficientnet import freezing, noise
+from noisy_student.config import TrainingConfig
 from noisy_student.models import model_files, warm_start
 from noisy_student.training import accumulation, bad_step, ema, optimizer
 from noisy_student.training.job import TrainingJob
@@ -31,7 +34,9 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             they are made in this process.
     """
 
-    def __init__(self, job: TrainingJob, strategy, data_service: str = ""):
+    def __init__(
+        self, job: TrainingJob, strategy: tf.distribute.Strategy, data_service: str = ""
+    ):
         self._job, self._strategy = job, strategy
         self.schedule = optimizer.schedule_for(job.training, job.labeled.num_examples)
         self.model = job.model.build(job.labeled.num_classes, seed=job.seed)
@@ -122,7 +127,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         kept = [v.value for v in self.model.variables + self.optimizer.variables]
         self._first_bad.look(bad_step.all_finite(kept + self.ema.shadows), self.step)
 
-    def _train_step(self, batch) -> None:
+    def _train_step(self, batch: dict) -> None:
         gradients, metrics = self._gradients(batch)
         gradients = self._clipped(gradients)
         variables = self.model.trainable_variables
@@ -132,14 +137,15 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         self._sums.add(metrics)
         self._first_bad.look(tf.math.is_finite(metrics["loss"]), step)
 
-    def _gradients(self, batch) -> tuple[list, dict]:
+    def _gradients(self, batch: dict) -> tuple[list, dict]:
         """This replica's share of the gradients, which are summed over replicas.
 
         A batch in k parts gives the mean of k means; each part has batch-norm
         statistics and noise of its own.
         """
         parts = accumulation.parts_of(batch, self._job.training.accumulation_steps)
-        gradients, sums = [], {}
+        gradients: list[tf.Tensor] = []
+        sums: dict[str, tf.Tensor] = {}
         for number, part in enumerate(parts):
             # One after the other, so that memory holds one part's activations.
             with tf.control_dependencies(gradients):
@@ -153,9 +159,10 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
                 sums[name] = sums.get(name, 0.0) + value / len(parts)
         return gradients, sums
 
-    def _gradients_of_part(self, batch, number: int) -> tuple[list, dict]:
+    def _gradients_of_part(self, batch: dict, number: int) -> tuple[list, dict]:
         job, step = self._job, self.optimizer.iterations
-        labeled, pseudo = batch["labeled"], batch.get("pseudo_labeled")
+        labeled = batch["labeled"]
+        pseudo: Any = batch.get("pseudo_labeled")
         images = labeled["image"]  # [B, S, S, 3]
         if pseudo:
             images = tf.concat([images, pseudo["image"]], 0)  # [B + ratio·B, S, S, 3]
@@ -171,7 +178,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             share = loss / self._strategy.num_replicas_in_sync
         return tape.gradient(share, self.model.trainable_variables), metrics
 
-    def _labeled_online(self, unlabeled) -> dict:
+    def _labeled_online(self, unlabeled: Mapping[str, tf.Tensor]) -> dict:
         """The teacher's soft and hard labels of a batch, as if they were stored."""
         logits = self._teacher(unlabeled["teacher_image"], training=False)
         return {
@@ -180,7 +187,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
             "probabilities": tf.nn.softmax(tf.cast(logits, tf.float32)),
         }
 
-    def _clipped(self, gradients) -> list:
+    def _clipped(self, gradients: list[tf.Tensor]) -> list:
         """Gradients whose sum over replicas has at most `clip_gradient_norm`.
 
         g · min(1, limit / ‖g‖), the norm being that of all gradients together.
@@ -195,7 +202,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         return [gradient * scale for gradient in gradients]
 
 
-def _teacher(directory: str):
+def _teacher(directory: str) -> tuple[Any, TeacherView | None]:
     """The frozen network and how it sees images; None twice without a directory."""
     if not directory:
         return None, None
@@ -209,7 +216,7 @@ def _teacher(directory: str):
 class _Sums:
     """Sums of metrics, kept on each replica until `take` averages them."""
 
-    def __init__(self, names):
+    def __init__(self, names: Iterable[str]):
         self._variables = {
             name: tf.Variable(
                 0.0,
@@ -220,7 +227,7 @@ class _Sums:
             for name in names
         }
 
-    def add(self, metrics) -> None:
+    def add(self, metrics: Mapping[str, tf.Tensor]) -> None:
         for name, value in metrics.items():
             self._variables[name].assign_add(value)
 
@@ -232,7 +239,9 @@ class _Sums:
         return values
 
 
-def _noisy_rows(settings, num_labeled: int, num_images: int) -> dict[str, tf.Tensor]:
+def _noisy_rows(
+    settings: TrainingConfig, num_labeled: int, num_images: int
+) -> dict[str, tf.Tensor]:
     """Rows that have dropout and stochastic depth, where not all have."""
     labeled = tf.range(num_images) < num_labeled
     switches = {

@@ -68,7 +68,7 @@ def train(
         if stage.complete and model_files.exists(directory):
             return model_files.load_info(directory)
         best = None
-        if interval:
+        if interval and validation is not None:
             steps = options.steps_between("evaluation_interval", job)
             best = best_model.BestModel(directory, validation, steps, job.total_steps)
         trainer = _trainer(job, strategy, options)
@@ -94,14 +94,22 @@ def _results(run: Run, info: model_files.ModelInfo) -> dict:
     return {**results, **_service_record(run.directory)}
 
 
-def _trainer(job, strategy, options: LoopOptions) -> NoisyStudentTrainer:
+def _trainer(
+    job: TrainingJob, strategy: tf.distribute.Strategy, options: LoopOptions
+) -> NoisyStudentTrainer:
     if options.data_service:
         service_workers.wait_for_workers("data_service", options.data_service)
     with strategy.scope():
         return NoisyStudentTrainer(job, strategy, options.data_service)
 
 
-def _assist(job, directory, strategy, options, name) -> model_files.ModelInfo:
+def _assist(
+    job: TrainingJob,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    options: LoopOptions,
+    name: str,
+) -> model_files.ModelInfo:
     """A worker beside the chief: computes its share and writes nothing that stays."""
     if is_complete(directory):
         return model_files.load_info(directory)
@@ -122,7 +130,7 @@ def _save(run: Run) -> model_files.ModelInfo:
     return model_files.save_model(model, run.directory, **run.model_info())
 
 
-def check_job(job: TrainingJob, strategy) -> None:
+def check_job(job: TrainingJob, strategy: tf.distribute.Strategy) -> None:
     """Refuses what cannot work, before any work is done."""
     settings = job.training
     check_training(settings)

@@ -33,12 +33,12 @@ class TrainingData:
         self._job, self._strategy = job, strategy
         self._data_service, self._teacher_view = data_service, teacher_view
         # What this process reads: stream, examples a batch, share of the input.
-        self._reads = []
+        self._reads: list[tuple[TrainingInput, int, HostShare | None]] = []
 
-    def batches(self, start_step: int):
+    def batches(self, start_step: int) -> tf.distribute.DistributedDataset:
         """Distributed batches from `start_step` on: labeled and pseudo-labeled."""
 
-        def dataset(context: tf.distribute.InputContext):
+        def dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             share = HostShare(
                 context.input_pipeline_id,
                 context.num_input_pipelines,
@@ -52,7 +52,7 @@ class TrainingData:
                 place = (stream, per_replica, start, share)
                 if self._data_service:
                     # Which example comes when is not known: look at all of them.
-                    self._reads.append((stream, None, None))
+                    self._reads.append((stream, per_replica, None))
                     return service.training_batches(self._data_service, *place)
                 self._reads.append((stream, per_replica, share))
                 return pipeline.training_batches(*place)
@@ -107,7 +107,7 @@ class TrainingData:
         Returns:
             By kind of the stream: see `pipeline.named_examples`.
         """
-        found = {}
+        found: dict[str, list[dict]] = {}
         for stream, batch_size, share in self._reads:
             if share is None:
                 return None

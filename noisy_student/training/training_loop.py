@@ -48,7 +48,7 @@ class LoopOptions(duration.WithDurations):
         "empty: this process does.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("steps_per_loop", "keep_checkpoints"):
             if getattr(self, name) < 1:
@@ -153,7 +153,7 @@ class TrainingLoop:
             self._controller.train(until, checkpoint_at_completion=False)
         return False
 
-    def _report(self, means) -> None:
+    def _report(self, means: dict) -> None:
         """What is done after each loop, before its checkpoint."""
         run, before = self._run, self._reported
         self._reported = step = int(run.trainer.step.numpy())
