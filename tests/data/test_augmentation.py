@@ -203,3 +203,12 @@ def test_invalid_settings_are_refused(settings, message):
 def test_every_setting_explains_itself():
     for field in dataclasses.fields(aug.Augmentation):
         assert field.metadata["help"].endswith(".")
+
+
+@pytest.mark.parametrize("crop", aug.CROPS)
+def test_settings_of_operations_that_are_none_do_not_make_noise(photo, crop):
+    quiet = dataclasses.replace(PLAIN, crop=crop, random_crop=False)
+    settings = dataclasses.replace(quiet, magnitude=5, randaugment_mode="corrected")
+    found = aug.augmented(photo, 32, settings, tf.constant([0, 7], tf.int64))
+    assert found.dtype == tf.float32
+    np.testing.assert_array_equal(found, aug.clean(photo, 32, crop))
