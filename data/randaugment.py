@@ -15,15 +15,14 @@ Two modes:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from data import image_ops
 
-# A draw is an index into these: another order, or one more, is another augmentation.
-OPS = (
+_PUBLISHED = (
     "AutoContrast",
     "Equalize",
     "Invert",
@@ -41,11 +40,11 @@ OPS = (
     "SolarizeAdd",
     "Cutout",
 )
-MODES = ("reference", "corrected")
+# What a mode draws from. A draw is an index into it: another order, or one more, is
+# another augmentation, so that a new operation needs a new mode.
+OPS = {"reference": _PUBLISHED, "corrected": _PUBLISHED}
+MODES = tuple(OPS)
 DIRECTIONS = (1, -1)
-_GATHERED = ("Rotate", "ShearX", "ShearY")
-_TRANSLATIONS = ("TranslateX", "TranslateY")
-_ENHANCEMENTS = ("Color", "Contrast", "Brightness", "Sharpness")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +127,7 @@ class RandAugment:
                 f"Invalid `randaugment_mode`: expected one of {MODES}; received {mode!r}."
             )
         translate, cutout = (size // 8, size // 8) if size <= 64 else (100, 40)
-        self._num_ops, self._mode = num_ops, mode
+        self._num_ops, self._mode, self._ops = num_ops, mode, OPS[mode]
         self._prepared: dict[tf.TensorShape, tuple[list, tf.Tensor]] = {}
         self._strengths = (
             reference_strengths(magnitude, translate, cutout)
@@ -150,7 +149,7 @@ class RandAugment:
         for layer in range(self._num_ops):
             draw = uniforms[layer]
             # First the operation, then its direction: the order of the branches.
-            choices = tf.cast(draw[:2] * [len(OPS), len(DIRECTIONS)], tf.int32)
+            choices = tf.cast(draw[:2] * [len(self._ops), len(DIRECTIONS)], tf.int32)
             # Not tf.switch_case, which in a pipeline becomes a graph of all branches
             # whose idle nodes take longer than the one that runs.
             chosen = tf.raw_ops.StatelessCase(
@@ -163,7 +162,7 @@ class RandAugment:
             image = tf.ensure_shape(chosen[0], image.shape)
         return image
 
-    @tf.autograph.experimental.do_not_convert  # It cannot read `match`, and warns.
+    @tf.autograph.experimental.do_not_convert  # It cannot read the tables' lambdas.
     def _prepare(self, shape):
         """A function for each operation and direction, and what they share."""
         # Once, even where a pipeline is being traced.
@@ -171,11 +170,9 @@ class RandAugment:
             # Strengths are fixed, so that all moves are known before the first image.
             # They are given to the functions, not written into each.
             moves = [
-                image_ops.source_pixels(
-                    _transform(name, self._strengths, direction, *shape[:2]), *shape[:2]
-                )
-                for name in _GATHERED
-                for direction in DIRECTIONS
+                image_ops.source_pixels(_MOVES[name](use, *shape[:2]), *shape[:2])
+                for name in self._moves
+                for use in self._uses
             ]
             sources = tf.constant(np.array(moves), tf.int32)  # [6, H·W]
             spec = [
@@ -184,30 +181,35 @@ class RandAugment:
                 tf.TensorSpec(sources.shape, tf.int32),
             ]
             branches = []
-            for name in OPS:
-                directions = DIRECTIONS if self._is_directed(name) else DIRECTIONS[:1]
+            for name in self._ops:
+                uses = self._uses if self._is_directed(name) else self._uses[:1]
                 made = [
                     tf.function(
-                        self._function(name, direction), autograph=False
+                        self._function(name, use), autograph=False
                     ).get_concrete_function(*spec)
-                    for direction in directions
+                    for use in uses
                 ]
                 branches += made * (len(DIRECTIONS) // len(made))
             return branches, sources
 
+    @property
+    def _moves(self) -> list[str]:
+        return [name for name in self._ops if name in _MOVES]
+
+    @property
+    def _uses(self) -> list["_Use"]:
+        return [_Use(self._strengths, direction, self._mode) for direction in DIRECTIONS]
+
     def _is_directed(self, name: str) -> bool:
         two_factors = len(self._strengths.enhance) > 1
-        return name in (*_GATHERED, *_TRANSLATIONS) or (
-            name in _ENHANCEMENTS and two_factors
-        )
+        return name in _MOVES | _TRANSLATIONS or (name in _ENHANCEMENTS and two_factors)
 
-    def _function(self, name, direction):
+    def _function(self, name, use):
         def function(image, place, sources):
-            if name in _GATHERED:
-                index = len(DIRECTIONS) * _GATHERED.index(name)
-                index += DIRECTIONS.index(direction)
-                return image_ops.move_pixels(image, sources[index])
-            return apply_op(name, image, self._strengths, direction, place, self._mode)
+            if name not in _MOVES:
+                return _applied(name, image, use, place)
+            index = len(DIRECTIONS) * self._moves.index(name)
+            return image_ops.move_pixels(image, sources[index + self._uses.index(use)])
 
         return function
 
@@ -223,71 +225,91 @@ def apply_op(
     """Applies the operation called `name`.
 
     Args:
-        name: One of `OPS`.
+        name: One of `OPS[mode]`.
         image: uint8 `[H, W, 3]`.
         strengths: How much.
         direction: 1 or -1. Of enhancements with two factors 1 takes the first.
         place: Two floats in [0, 1): where in y and x a cutout lies.
         mode: `reference` or `corrected` contrast.
     """
-    if name in _ENHANCEMENTS:
-        factor = strengths.enhance[0 if direction > 0 else -1]
-        return _enhanced(name, image, factor, mode)
-    if name in _GATHERED:
+    if name not in OPS[mode]:
+        raise ValueError(
+            f"`name`: expected an operation, one of {OPS[mode]}; received {name!r}."
+        )
+    return _applied(name, image, _Use(strengths, direction, mode), place)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """How an operation is used: what all of its kind are given."""
+
+    strengths: Strengths
+    direction: int
+    mode: str
+
+    @property
+    def shift(self) -> float:
+        return self.direction * self.strengths.translate
+
+    @property
+    def shear(self) -> float:
+        return self.direction * self.strengths.shear
+
+    @property
+    def factor(self) -> float:
+        return self.strengths.enhance[0 if self.direction > 0 else -1]
+
+
+# Name of the operation -> what it does, by kind. The same for both directions:
+# `(image, strengths, place)`.
+_UNDIRECTED: dict[str, Callable] = {
+    "AutoContrast": lambda image, *_: image_ops.auto_contrast(image),
+    "Equalize": lambda image, *_: image_ops.equalize(image),
+    "Invert": lambda image, *_: 255 - image,
+    "Posterize": lambda image, by, _: image_ops.posterize(image, by.posterize_shift),
+    "Solarize": lambda image, by, _: image_ops.solarize(image, by.solarize_threshold),
+    "SolarizeAdd": lambda image, by, _: image_ops.solarize_add(image, by.solarize_add),
+    "Cutout": lambda image, by, place: image_ops.cutout(image, by.cutout, place),
+}
+# Along one axis: `(image, pixels)`.
+_TRANSLATIONS: dict[str, Callable] = {
+    "TranslateX": lambda image, shift: image_ops.translate(image, shift, 0.0),
+    "TranslateY": lambda image, shift: image_ops.translate(image, 0.0, shift),
+}
+# Where each pixel comes from, as six coefficients: `(use, height, width)`.
+_MOVES: dict[str, Callable] = {
+    "Rotate": lambda use, height, width: image_ops.rotation(
+        use.direction * use.strengths.degrees, height, width
+    ),
+    "ShearX": lambda use, *_: (1.0, use.shear, 0.0, 0.0, 1.0, 0.0),
+    "ShearY": lambda use, *_: (1.0, 0.0, 0.0, use.shear, 1.0, 0.0),
+}
+# The image blended with what lacks the quality: `(image, factor, mode)`.
+_ENHANCEMENTS: dict[str, Callable] = {
+    "Color": lambda image, factor, _: image_ops.color(image, factor),
+    "Contrast": lambda image, factor, mode: image_ops.contrast(
+        image, _contrast_grey(image, mode), factor
+    ),
+    "Brightness": lambda image, factor, _: image_ops.brightness(image, factor),
+    "Sharpness": lambda image, factor, _: image_ops.sharpness(image, factor),
+}
+
+
+@tf.autograph.experimental.do_not_convert  # It cannot read the tables' lambdas.
+def _applied(
+    name: str, image: tf.Tensor, use: _Use, place: tf.Tensor | Sequence[float]
+) -> tf.Tensor:
+    if name in _UNDIRECTED:
+        return _UNDIRECTED[name](image, use.strengths, place)
+    if name in _TRANSLATIONS:
+        return _TRANSLATIONS[name](image, use.shift)
+    if name in _MOVES:
         height, width = image.shape[:2]
-        transform = _transform(name, strengths, direction, height, width)
-        sources = image_ops.source_pixels(transform, height, width)
+        sources = image_ops.source_pixels(_MOVES[name](use, height, width), height, width)
         return image_ops.move_pixels(image, sources)
-    shift = direction * strengths.translate
-    match name:
-        case "AutoContrast":
-            return image_ops.auto_contrast(image)
-        case "Equalize":
-            return image_ops.equalize(image)
-        case "Invert":
-            return 255 - image
-        case "Posterize":
-            return image_ops.posterize(image, strengths.posterize_shift)
-        case "Solarize":
-            return image_ops.solarize(image, strengths.solarize_threshold)
-        case "SolarizeAdd":
-            return image_ops.solarize_add(image, strengths.solarize_add)
-        case "Cutout":
-            return image_ops.cutout(image, strengths.cutout, place)
-        case "TranslateX":
-            return image_ops.translate(image, shift, 0.0)
-        case "TranslateY":
-            return image_ops.translate(image, 0.0, shift)
-    raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
-
-
-def _enhanced(name: str, image: tf.Tensor, factor: float, mode: str) -> tf.Tensor:
-    """The image blended with what lacks the quality; a factor of 1 leaves it as it is."""
-    if factor == 1.0:
+    if use.factor == 1.0:
         return image  # As published; rounding would change it.
-    match name:
-        case "Color":
-            return image_ops.color(image, factor)
-        case "Contrast":
-            return image_ops.contrast(image, _contrast_grey(image, mode), factor)
-        case "Brightness":
-            return image_ops.brightness(image, factor)
-        case "Sharpness":
-            return image_ops.sharpness(image, factor)
-
-
-def _transform(
-    name: str, strengths: Strengths, direction: int, height: int, width: int
-) -> tuple[float, ...]:
-    shear = direction * strengths.shear
-    match name:
-        case "ShearX":
-            return (1.0, shear, 0.0, 0.0, 1.0, 0.0)
-        case "ShearY":
-            return (1.0, 0.0, 0.0, shear, 1.0, 0.0)
-        case "Rotate":
-            return image_ops.rotation(direction * strengths.degrees, height, width)
-    raise ValueError(f"Unknown operation: expected one of {OPS}; received {name!r}.")
+    return _ENHANCEMENTS[name](image, use.factor, use.mode)
 
 
 def _contrast_grey(image, mode):

@@ -1,10 +1,8 @@
 """Finds, over all shards of predictions, what of every class is kept.
 
-Few predictions are chosen from in one go. Of many, the index is read several times, by
-Apache Beam with a shard as element: each pass counts in all shards, and the next one
-is narrowed down by the sum (`order_statistics.py`). The first passes find the K-th
-highest confidence of each class; the rest, among images that tie with it or among those
-of a class with too few, the last hash.
+The index is read several times, a shard at once: each pass counts in all shards, and
+the next one is narrowed down by the sum (`order_statistics.py`). Few predictions are
+counted in this process, many by Apache Beam with a shard as element.
 """
 
 import dataclasses
@@ -20,13 +18,7 @@ import tensorflow as tf
 from data import files
 from noisy_student.balancing.beam_progress import Shown
 from noisy_student.balancing.beam_runner import BeamRunner
-from noisy_student.balancing.ranking import (
-    RankSearch,
-    Ties,
-    finished,
-    ranked_selection,
-    ties_of,
-)
+from noisy_student.balancing.ranking import RankSearch, Ties, finished, ties_of
 from noisy_student.balancing.reference_selection import (
     bins_of,
     num_bins,
@@ -35,7 +27,7 @@ from noisy_student.balancing.reference_selection import (
 from noisy_student.balancing.selection import Rule, Selection, unbalanced
 from noisy_student.labeling.predictions import read_index
 
-AT_ONCE = 2**20  # Predictions that are chosen from in one go: some 30 MB.
+WITHOUT_BEAM = 2**20  # Predictions that are counted in this process.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +59,11 @@ class Shards:
     def _combined(
         self, function: Callable, combine: beam.CombineFn, what: str
     ) -> np.ndarray:
+        if self.predictions <= WITHOUT_BEAM:
+            accumulator = combine.create_accumulator()
+            for path in self.paths:
+                accumulator = combine.add_input(accumulator, function(path))
+            return combine.extract_output(accumulator)
         name = f"{self.name}: {what}"
         shown = Shown(function, name, len(self.paths), self.predictions)
         output = os.path.join(self.directory, f"pass-{files.unique_name()}.npy")
@@ -87,19 +84,12 @@ class Shards:
         return result
 
 
-def choose(shards: Shards, rule: Rule) -> Selection:
-    """The selection by `rule` among the predictions."""
-    steps = {"reference": _reference, "unchanged": _counted}
-    find = steps.get(rule.settings.selection, _ranked)
-    if rule.settings.balance == "none":
-        find = _counted
-    if shards.predictions <= AT_ONCE:
-        return _at_once(shards, rule, find)
-    return find(shards, rule)
-
-
 def _ranked(shards: Shards, rule: Rule) -> Selection:
-    """Rules `top_k` and `uniform`."""
+    """The first K images of every class by rank, then by hash.
+
+    The first passes find the K-th rank of each class; the rest, among images that tie
+    with it or among those of a class with too few, the last hash.
+    """
     found = RankSearch.start(rule)
     while found.search.levels:
         count = functools.partial(_count_ranks, rule=rule, found=found)
@@ -127,16 +117,21 @@ def _counted(shards: Shards, rule: Rule) -> Selection:
     return unbalanced(shards.summed(count, rule.num_classes, "classes"))
 
 
-def _at_once(shards: Shards, rule: Rule, steps: Callable) -> Selection:
-    """The same selection where all fits into memory."""
-    parts = [_eligible(path, rule) for path in shards.paths]
-    labels, confidences, hashes = map(np.concatenate, zip(*parts, strict=True))
-    if steps is _counted:
-        return unbalanced(np.bincount(labels, minlength=rule.num_classes))
-    if steps is _reference:
-        counts = np.bincount(bins_of(labels, confidences), minlength=num_bins(rule))
-        return reference_selection(counts, rule)
-    return ranked_selection(labels, rule.ranks(confidences), hashes, rule)
+# By the name of `SelectionConfig.selection`.
+_RULES = {
+    "top_k": _ranked,
+    "uniform": _ranked,
+    "reference": _reference,
+    "unchanged": _counted,
+}
+
+
+def choose(shards: Shards, rule: Rule) -> Selection:
+    """The selection by `rule` among the predictions."""
+    find = _RULES[rule.settings.selection]
+    if rule.settings.balance == "none":
+        find = _counted
+    return find(shards, rule)
 
 
 def _count_ranks(path: str, rule: Rule, found: RankSearch) -> tuple[np.ndarray, np.ndarray]:

@@ -110,25 +110,3 @@ def finished(
         copies=np.where(ties.by_rank, 0, all_copies),
         extra_below=np.where(ties.by_rank, drawn, below),
     )
-
-
-def ranked_selection(
-    labels: np.ndarray, ranks: np.ndarray, hashes: np.ndarray, rule: Rule
-) -> Selection:
-    """All of it in one go, for images that fit into memory.
-
-    Args:
-        labels: int `[N]`, of eligible images.
-        ranks: int64 `[N]`.
-        hashes: int64 `[N]`.
-        rule: What decides.
-    """
-    found = RankSearch.start(rule)
-    while found.search.levels:
-        counts = np.zeros(found.search.counters, np.int64)
-        positions, counted = found.search.count(labels, ranks)
-        counts[positions] = counted
-        found = found.narrowed(counts)
-    ties = ties_of(found, rule)
-    rows = ties.tied(labels, ranks)
-    return finished(ties, rule, (labels[rows], hashes[rows]))

@@ -95,7 +95,11 @@ class Rule:
 
     @property
     def rank_bits(self) -> int:
-        """Enough for the rank of every eligible image."""
+        """Enough for the rank of every eligible image.
+
+        Images whose rank is `2**rank_bits` or more would not be found: it changes
+        with `ranks`, and so do `confidences`, its inverse, and `Selection.copies_of`.
+        """
         lowest = self.settings.min_confidence if self.thresholded else 0.0
         return max(int(self.ranks(np.array([lowest], np.float32))[0]).bit_length(), 1)
 

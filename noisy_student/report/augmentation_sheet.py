@@ -21,6 +21,7 @@ DRAWS = 4  # Rows of the whole noise.
 SMALL, PHOTO = 64, 224  # Largest side that is shown whole; side for others.
 _CELL, _LARGEST_CELL = 224, 320  # Pixels.
 _GAP, _MARGIN, _TITLE, _FONT = 4, 24, 96, 26  # Pixels.
+_DRAW = "training "  # And a number: the row of a draw.
 
 
 def read_images(dataset: str, count: int, seed: int) -> list[bytes]:
@@ -68,8 +69,8 @@ def sheet(
 
     Returns:
         By name of the row, uint8 `[N, size, size, 3]`: `original`, the operations
-        in the order of `randaugment.OPS`, `training 1` to `training 4`. Neighbours
-        in a row have opposite signs of the operation.
+        in the order of the mode's `randaugment.OPS`, `training 1` to `training 4`.
+        Neighbours in a row have opposite signs of the operation.
     """
     with tf.device("/CPU:0"):
         clean = [
@@ -80,9 +81,10 @@ def sheet(
         apply = randaugment.RandAugment(
             1, augmentation.magnitude, size, augmentation.randaugment_mode
         )
-        for index, name in enumerate(randaugment.OPS):
-            draws = tf.constant(_draws(index, len(encoded), seed)[:, None])
-            drawn = [apply(x, d) for x, d in zip(clean, draws, strict=True)]
+        operations = randaugment.OPS[augmentation.randaugment_mode]
+        for index, name in enumerate(operations):
+            draws = _draws(index, len(operations), len(encoded), seed)[:, None]
+            drawn = [apply(x, tf.constant(d)) for x, d in zip(clean, draws, strict=True)]
             rows[name] = np.stack(drawn)
         for draw in range(DRAWS):
             seeds = [[seed * DRAWS + draw, at] for at in range(len(encoded))]
@@ -90,7 +92,7 @@ def sheet(
                 aug.augmented(tf.constant(x), size, augmentation, s)
                 for x, s in zip(encoded, seeds, strict=True)
             ]
-            rows[f"training {draw + 1}"] = np.stack(drawn)
+            rows[f"{_DRAW}{draw + 1}"] = np.stack(drawn)
     return rows
 
 
@@ -100,9 +102,8 @@ def write_sheet(rows: dict[str, np.ndarray], title: str, path: str) -> None:
     Both begin with the originals. Small images are enlarged by a whole factor with
     nearest neighbour: every pixel stays a square.
     """
-    names = [name for name in rows if name != "original"]
-    operations = [name for name in names if name in randaugment.OPS]
-    draws = [name for name in names if name not in randaugment.OPS]
+    operations = _operations(rows)
+    draws = [name for name in rows if name.startswith(_DRAW)]
     halves = [
         ["original", *part, *drawn]
         for part, drawn in zip(_halves(operations), _halves(draws), strict=True)
@@ -125,10 +126,10 @@ def write_sheet(rows: dict[str, np.ndarray], title: str, path: str) -> None:
         ) from error
 
 
-def _draws(operation: int, count: int, seed: int) -> np.ndarray:
+def _draws(operation: int, operations: int, count: int, seed: int) -> np.ndarray:
     """float32 `[count, 4]`: what `RandAugment` takes as draws of one operation."""
     draws = np.random.default_rng([seed, operation]).random((count, 4), np.float32)
-    draws[:, 0] = (operation + 0.5) / len(randaugment.OPS)
+    draws[:, 0] = (operation + 0.5) / operations
     draws[:, 1] = 0.25 + np.arange(count) % 2 * 0.5
     return draws
 
@@ -153,13 +154,13 @@ def _block(rows: dict[str, np.ndarray]) -> Image.Image:
         for column, image in enumerate(pixels):
             block.paste(pictures.fitted(image, cell), (labels + column * step, top))
         top += step
-        if name in ("original", _last_operation(rows)):
+        if name in ("original", _operations(rows)[-1]):
             top += _MARGIN // 2
     return block
 
 
-def _last_operation(rows: Iterable[str]) -> str:
-    return [name for name in rows if name in randaugment.OPS][-1]
+def _operations(rows: Iterable[str]) -> list[str]:
+    return [name for name in rows if name != "original" and not name.startswith(_DRAW)]
 
 
 def _font():

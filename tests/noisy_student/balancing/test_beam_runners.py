@@ -87,7 +87,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _in_passes(monkeypatch):
-    monkeypatch.setattr(choosing, "AT_ONCE", 0)
+    monkeypatch.setattr(choosing, "WITHOUT_BEAM", 0)
 
 
 def digests(pool, directory, runner):

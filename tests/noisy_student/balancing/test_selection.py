@@ -9,6 +9,7 @@ from data.id_hashes import hash_ids
 from noisy_student.balancing import choosing, selection
 from noisy_student.balancing.beam_runner import BeamRunner
 from noisy_student.config import SelectionConfig
+from noisy_student.config.selection import SELECTIONS
 from noisy_student.labeling.predictions import Index, write_index
 
 SEED = 3
@@ -70,11 +71,11 @@ def brute_force(limit, ranks, hashes):
 
 
 @pytest.mark.parametrize("rule_name", ["top_k", "uniform"])
-@pytest.mark.parametrize(("shards", "at_once"), [(2, True), (7, False)])
+@pytest.mark.parametrize(("shards", "beam"), [(2, False), (7, True)])
 def test_copies_equal_brute_force_in_any_partition(
-    predictions, tmp_path, rule_name, shards, at_once, monkeypatch
+    predictions, tmp_path, rule_name, shards, beam, monkeypatch
 ):
-    monkeypatch.setattr(choosing, "AT_ONCE", 10_000 * at_once)
+    monkeypatch.setattr(choosing, "WITHOUT_BEAM", 0 if beam else 10_000)
     divided = Predictions(
         tmp_path, predictions.labels, predictions.confidences, shards=shards
     )
@@ -91,6 +92,10 @@ def test_copies_equal_brute_force_in_any_partition(
     assert chosen.eligible[4] == 0
 
 
+def test_every_selection_has_its_rule():
+    assert set(choosing._RULES) == set(SELECTIONS)
+
+
 def test_copies_are_capped(predictions, tmp_path):
     rule = predictions.rule(200, 5, max_copies=3)
     copies = predictions.copies(rule, predictions.choose(rule, tmp_path))
@@ -101,9 +106,9 @@ def test_copies_are_capped(predictions, tmp_path):
     assert copies.max() == 3
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-def test_buckets_and_parts_of_the_pool(predictions, tmp_path, at_once, monkeypatch):
-    monkeypatch.setattr(choosing, "AT_ONCE", 10_000 * at_once)
+@pytest.mark.parametrize("beam", [True, False])
+def test_buckets_and_parts_of_the_pool(predictions, tmp_path, beam, monkeypatch):
+    monkeypatch.setattr(choosing, "WITHOUT_BEAM", 0 if beam else 10_000)
     bucket = predictions.rule(200, 5, min_confidence=0.5, max_confidence=0.6)
     copies = predictions.copies(bucket, predictions.choose(bucket, tmp_path))
     low, high = np.float32(0.5), np.float32(0.6)
@@ -141,9 +146,9 @@ def golden(tmp_path_factory):
     return stored, Predictions(directory, labels, confidences, shards=4), directory
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-def test_reference_has_the_published_thresholds_and_totals(golden, at_once, monkeypatch):
-    monkeypatch.setattr(choosing, "AT_ONCE", 10_000 * at_once)
+@pytest.mark.parametrize("beam", [True, False])
+def test_reference_has_the_published_thresholds_and_totals(golden, beam, monkeypatch):
+    monkeypatch.setattr(choosing, "WITHOUT_BEAM", 0 if beam else 10_000)
     stored, predictions, directory = golden
     target, minimum = int(stored["target_per_class"]), float(stored["min_confidence"])
     rule = predictions.rule(target, 6, selection="reference", min_confidence=minimum)
