@@ -1,3 +1,3 @@
-"""Measurements that docs/ quotes, one command each."""
+"""Measurements that docs/ quotes; a module with `--output` is a command."""
 
 import tpu_scripts  # noqa: F401  (silences start-up messages before TensorFlow)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from absl import flags
 
+from benchmarks import results
 from data import files
 from noisy_student.balancing import choosing
 from noisy_student.balancing.beam_runner import RUNNERS, BeamRunner
@@ -61,8 +62,8 @@ def main():
         out = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(out.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
-    if _OUTPUT.value:
-        files.write_json(_OUTPUT.value, {"classes": _CLASSES.value, "rows": rows})
+    settings = results.settings(_CLASSES, _PER_CLASS, _SHARD, _SELECTION, _RUNNER)
+    results.write(_OUTPUT.value, settings, rows=rows)
     if _PLOT.value:
         plot(rows, _PLOT.value)
 

@@ -14,7 +14,6 @@ import os
 from absl import flags
 
 from benchmarks import results
-from data import files
 from noisy_student import recipes
 from noisy_student.iterate import iterate
 from tpu_scripts import setting_flags, strategy_flags
@@ -37,7 +36,8 @@ def main():
     markdown = as_markdown(rows)
     print(markdown)
     if _OUTPUT.value:
-        files.write_json(f"{_OUTPUT.value}.json", {"seeds": rows})
+        settings = results.settings(_RECIPE, _SEEDS)
+        results.write(f"{_OUTPUT.value}.json", settings, seeds=rows)
         results.replace_marked(f"{_OUTPUT.value}.md", markdown)
 
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from absl import flags
 
 from benchmarks import results
-from data import evaluation_input, files, records, soft_labels
+from data import evaluation_input, records, soft_labels
 from noisy_student import recipes
 from noisy_student.balancing.balancing import balance
 from noisy_student.evaluation.evaluation import evaluate
@@ -52,7 +52,8 @@ def main():
     markdown = as_markdown(found)
     print(markdown)
     if _OUTPUT.value:
-        files.write_json(f"{_OUTPUT.value}.json", found)
+        settings = results.settings(_SEEDS, _DURATION)
+        results.write(f"{_OUTPUT.value}.json", settings, **found)
         results.replace_marked(PAGE, markdown)
 
 

@@ -169,13 +169,19 @@ def _input(directory):
 def _loop(directory):
     from noisy_student.strategy import create_strategy
     from noisy_student.training.train_step import NoisyStudentTrainer
-    from noisy_student.training.training_loop import LoopOptions, Run, TrainingLoop
+    from noisy_student.training.training_loop import (
+        LoopOptions,
+        OngoingTraining,
+        TrainingLoop,
+    )
 
     strategy, job = create_strategy("cpu"), _job(directory)
     with strategy.scope():
         trainer = NoisyStudentTrainer(job, strategy)
     options = LoopOptions(steps_per_loop=_STEPS.value)
-    run = Run(trainer, job, os.path.join(directory, "training"), options, "training")
+    run = OngoingTraining(
+        trainer, job, os.path.join(directory, "training"), options, "training"
+    )
     os.makedirs(run.directory)
     return TrainingLoop(run).run_steps
 

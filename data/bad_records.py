@@ -244,7 +244,7 @@ def without_bad(examples: RecordSet, kind: str) -> RecordSet:
             if bad:
                 skipped.append(bad)
             else:
-                counts[-1] += _copies(example) if kind == "pseudo_labeled" else 1
+                counts[-1] += _stored_copies(example) if kind == "pseudo_labeled" else 1
     if skipped and not sum(counts):
         raise all_bad(skipped)
     return dataclasses.replace(
@@ -252,7 +252,7 @@ def without_bad(examples: RecordSet, kind: str) -> RecordSet:
     )
 
 
-def _copies(example: tf.train.Example) -> int:
+def _stored_copies(example: tf.train.Example) -> int:
     value = example.features.feature[records.COPIES].int64_list.value
     return value[0] if value else 1
 

@@ -112,7 +112,7 @@ def copied_records(stream: TrainingInput, path: tf.Tensor) -> tf.data.Dataset:
     """(path, position, record, copy) of one file, in the file's order."""
     dataset = numbered_records(path, stream.examples.skipped)
     if stream.kind == "pseudo_labeled":
-        return dataset.flat_map(_copies)
+        return dataset.flat_map(_repeated)
     return dataset.map(lambda *record: (*record, tf.constant(0, tf.int64)))
 
 
@@ -137,7 +137,9 @@ def numbered_records(
     return dataset.map(lambda position, record: (path, position, record))
 
 
-def _copies(path: tf.Tensor, position: tf.Tensor, serialized: tf.Tensor) -> tf.data.Dataset:
+def _repeated(
+    path: tf.Tensor, position: tf.Tensor, serialized: tf.Tensor
+) -> tf.data.Dataset:
     """A balanced record as often as its `copies` says, each numbered."""
     features = tf.io.parse_single_example(
         serialized, {records.COPIES: tf.io.FixedLenFeature([], tf.int64, 1)}

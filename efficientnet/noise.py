@@ -1,8 +1,8 @@
 """Noise inside the network: stochastic depth and dropout.
 
 `keras.layers.Dropout` draws the same mask on every replica of a
-`tf.distribute` strategy. The layers here draw statelessly from (seed, step,
-replica, layer), given by `noise_key`.
+`tf.distribute` strategy. The layers here draw statelessly from (seed, step, part
+of the step, replica, layer), given by `noise_key`.
 """
 
 import contextlib

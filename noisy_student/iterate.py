@@ -4,8 +4,9 @@
     unlabeled ──label──▶ predictions ──balance──▶ pseudo-labeled
     labeled + pseudo-labeled ──train──▶ student, which is the next teacher
 
-Every stage is a directory of `work_dir` and finds what an earlier, killed run
-of it has done. Noise is on in every training and off when the teacher labels.
+Every stage keeps what it has finished in a directory of `work_dir`, evaluation in
+the model's, and a run that was killed goes on from there. Noise is on in every
+training, and off when the teacher labels, but for `noised_teacher` (table 6).
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from noisy_student.balancing.balancing import BalancingOptions, balance
 from noisy_student.config import Config
 from noisy_student.evaluation.evaluation import evaluate
 from noisy_student.export.export import export
-from noisy_student.iteration import record
+from noisy_student.iteration import run_files
 from noisy_student.iteration.checks import check_run, check_with_data
 from noisy_student.iteration.jobs import student_job, teacher_job
 from noisy_student.labeling.labeling import LabelingOptions, TeacherNoise, label
@@ -47,37 +48,37 @@ def iterate(
         config: What to do, see `noisy_student.config`.
         work_dir: Where everything goes. A finished one returns at once.
         strategy: Where to compute.
-        options: Reports and checkpoints.
+        options: Of each training: how often what is saved, shown and evaluated.
 
     Returns:
         The content of `summary.json`, described in `docs/summary.md`.
     """
     check_run(config, strategy, options)
-    record.claim(work_dir, config)
-    if summary := record.finished(work_dir):
+    run_files.claim(work_dir, config)
+    if summary := run_files.finished(work_dir):
         return summary
     began = time.monotonic()
     run = _Run(config, work_dir, strategy, options)
 
+    run.prepare()
     teacher = run.train_teacher()
-    generations = [run.outcome(0, "teacher", teacher)]
+    generations = [run.measured(0, "teacher", teacher)]
     for generation in range(1, config.generations + 1):
         pseudo_labeled = run.pseudo_label(generation, teacher)
         student = run.train_student(generation, pseudo_labeled, teacher)
         control = run.train_control() if config.control else None
-        outcome = run.outcome(generation, "student", student, control)
-        generations.append(outcome)
-        if config.stop_when_no_gain and not record.gained(generations):
+        generations.append(run.measured(generation, "student", student, control))
+        if config.stop_when_no_gain and not run_files.gained(generations):
             print(f"Generation {generation} gained nothing on validation data: stop.")
-            break
+            break  # And the teacher before it stays.
         teacher = student
 
-    export(teacher, os.path.join(work_dir, "export"))
-    summary = record.summary(config, run.data, generations)
+    export(teacher, os.path.join(work_dir, "export"))  # The last student, then.
+    summary = run_files.summary(config, run.data, generations)
     summary["exported"] = os.path.relpath(teacher, work_dir)
     summary["timing"] = {"seconds": round(time.monotonic() - began, 1)}
     report.write_report(work_dir, summary)
-    files.write_json(os.path.join(work_dir, record.SUMMARY), summary)
+    files.write_json(os.path.join(work_dir, run_files.SUMMARY), summary)
     return summary
 
 
@@ -93,33 +94,40 @@ class _Run:
     ):
         self._config, self._strategy, self._options = config, strategy, options
         self._work_dir = work_dir
-        self.data: PreparedData = prepare(config.data, self._directory("data"), config.seed)
-        check_with_data(config, self.data)
-        self._duplicates = self._find_duplicates()
+        self.data: PreparedData
+        self._duplicates = ""  # Directory with unlabeled images to leave out.
 
-    def _find_duplicates(self) -> str:
-        """Directory with the unlabeled images that are validation or test images."""
-        if not self._config.data.dedup_by:
-            return ""
-        return find_duplicates(
-            self.data.unlabeled,
-            list(own_sets(self.data).values()),
-            self._directory("data", "duplicates"),
-            self._config.data.dedup_by,
-        )
+    def prepare(self) -> None:
+        """Labeled, unlabeled, test and, if given, validation images become shards."""
+        config = self._config
+        self.data = prepare(config.data, self._directory("data"), config.seed)
+        check_with_data(config, self.data)
+        if config.data.dedup_by:  # Validation and test images among unlabeled ones.
+            self._duplicates = find_duplicates(
+                self.data.unlabeled,
+                list(own_sets(self.data).values()),
+                self._directory("data", "duplicates"),
+                config.data.dedup_by,
+            )
 
     def train_teacher(self) -> str:
+        """On labels alone."""
         return self._train("generation_0/teacher", teacher_job(self._config, self.data))
 
     def pseudo_label(self, generation: int, teacher: str) -> RecordSet:
-        """What the student learns beside the labels; with an online teacher, images."""
+        """What the student learns beside the labels; with an online teacher, images.
+
+        The teacher's probabilities of all unlabeled images, at a temperature that fits
+        the validation images if `calibrate`; then the most confident of each class,
+        rare classes filled up with copies.
+        """
         config = self._config
         if config.online_teacher:
             return self.data.unlabeled
         noise = None
         if config.noised_teacher:
             noise = TeacherNoise(config.augmentation, config.seed)
-        validation = self.data.validation if config.calibrate else None
+        calibrate_on = self.data.validation if config.calibrate else None
         here = f"generation_{generation}"
         predictions = label(
             teacher,
@@ -127,7 +135,7 @@ class _Run:
             self._directory(here, "predictions"),
             self._strategy,
             LabelingOptions(
-                noise=noise, validation=validation, label_format=config.label_format
+                noise=noise, calibrate_on=calibrate_on, label_format=config.label_format
             ),
             name=f"{here}/predictions",
         )
@@ -147,26 +155,29 @@ class _Run:
         job = student_job(self._config, self.data, generation, pseudo_labeled)
         if self._config.online_teacher:
             job = dataclasses.replace(job, online_teacher=teacher)
-        job = self._started(job, teacher)
+        job = self._started_from(teacher, job)
         return self._train(f"generation_{generation}/student", job)
 
     def train_control(self) -> str:
-        """The first student on labels alone, which every generation is compared with."""
+        """The first student, but on labels alone: every generation is compared with it.
+
+        It is trained once: later calls find it finished.
+        """
         job = student_job(self._config, self.data, 1, None)
-        job = self._started(job, self._directory("generation_0/teacher"))
+        job = self._started_from(self._directory("generation_0/teacher"), job)
         return self._train("generation_1/control", job)
 
-    def outcome(
+    def measured(
         self, generation: int, role: str, model: str, control: str | None = None
     ) -> dict:
-        """One row of the summary."""
-        outcome = {"generation": generation, "role": role, **self._measured(model)}
+        """One row of the summary: models on validation and test images."""
+        row = {"generation": generation, "role": role, **self._evaluated(model)}
         if generation and not self._config.online_teacher:
             here = self._directory(f"generation_{generation}")
-            outcome["pseudo_labels"] = record.pseudo_labels(here)
+            row["pseudo_labels"] = run_files.pseudo_labels(here)
         if control:
-            outcome["control"] = self._measured(control)
-        return outcome
+            row["control"] = self._evaluated(control)
+        return row
 
     def _train(self, name: str, job: TrainingJob) -> str:
         directory = self._directory(name)
@@ -174,16 +185,16 @@ class _Run:
         train(job, directory, self._strategy, self._options, name, validation)
         return directory
 
-    def _started(self, job: TrainingJob, teacher: str) -> TrainingJob:
-        """The job from its teacher's weights where the configuration says so."""
+    def _started_from(self, teacher: str, job: TrainingJob) -> TrainingJob:
+        """The job, from its teacher's weights where the configuration says so."""
         if not self._config.student_init_from_teacher:
             return job
         return dataclasses.replace(job, initial_weights=initial_weights(teacher))
 
-    def _measured(self, model: str) -> dict:
+    def _evaluated(self, model: str) -> dict:
         name = os.path.relpath(model, self._work_dir)
         metrics = evaluate(model, self.data.evaluation_sets(), self._strategy, name)
-        return record.measured(name, read_manifest(model)["results"], metrics)
+        return run_files.measured(name, read_manifest(model)["results"], metrics)
 
     def _directory(self, *parts: str) -> str:
         return os.path.join(self._work_dir, *parts)

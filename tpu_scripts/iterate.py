@@ -52,7 +52,12 @@ def main() -> None:
     parts["augmentation"] = augmentation_flags.augmentation(settings.augmentation)
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
     work_dir = _WORK_DIR.value
-    strategy = strategy_flags.create_strategy(work_dir=work_dir)
+    stay = {  # What is TFRecords already is read where it lies.
+        name: value
+        for name, value in vars(settings.data).items()
+        if str(value).startswith("tfrecord:")
+    }
+    strategy = strategy_flags.create_strategy(work_dir=work_dir, **stay)
     if plan_flags.dry_run():
         return _show_plan(settings, strategy, options)
     summary = iterate(settings, work_dir, strategy, options)

@@ -66,8 +66,8 @@ def _label(options: labeling.LabelingOptions) -> None:
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
     info = model_files.load_info(_MODEL.value)
     noise = teacher_noise_flags.noise(_MODEL.value, info)
-    validation = calibration_flags.validation(_OUTPUT_DIR.value, info.class_names)
-    options = dataclasses.replace(options, noise=noise, validation=validation)
+    calibrate_on = calibration_flags.validation(_OUTPUT_DIR.value, info.class_names)
+    options = dataclasses.replace(options, noise=noise, calibrate_on=calibrate_on)
     unlabeled = _unlabeled(info.class_names)
     labeling.label(_MODEL.value, unlabeled, _OUTPUT_DIR.value, strategy, options)
 

@@ -16,7 +16,7 @@ from noisy_student.lineage.lineage_facts import text_of
 from tpu_scripts import setting_flags
 
 _WORK_DIR = flags.DEFINE_string(
-    "work_dir", "", "Of a run of iterate: its best student, or the last one so far."
+    "work_dir", "", "Of a run of iterate: its exported student, or the last so far."
 )
 _MODEL = flags.DEFINE_string("model", "", "Directory of a model, in place of --work_dir.")
 _VERIFY_FILES = flags.DEFINE_bool(

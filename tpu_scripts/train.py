@@ -34,7 +34,9 @@ _ROLE = flags.DEFINE_enum(
     ["teacher", "student", "control"],
     "Whose settings of the recipe to use; a control is a student on labels alone.",
 )
-_LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
+_LABELED = flags.DEFINE_string(
+    "labeled_data", None, "Labeled data set, such as digits or folder:DIR.", required=True
+)
 _VALIDATION = flags.DEFINE_string(
     "validation_data", "", "Labeled data set that --evaluation_interval evaluates on."
 )

@@ -27,7 +27,11 @@ class Source:
         return len(self.labels)
 
     def digest(self, indices: Sequence[int] | np.ndarray) -> str:
-        """Tells a choice of this source's images from another, without reading them."""
+        """Tells a choice of this source's images from another, without reading them.
+
+        Shards of equal digest are kept. This one knows indices and labels alone:
+        to be overridden where other images may have the same.
+        """
         indices = np.sort(np.asarray(indices, np.int64))
         digest = hashlib.sha256(indices.tobytes())
         digest.update(self.labels[indices].tobytes())

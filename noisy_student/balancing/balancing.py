@@ -41,7 +41,8 @@ class BalancingOptions:
     Attributes:
         runner: Where Beam runs.
         physical_copies: Write a record as often as it occurs, without `copies`, for
-            readers such as the published code's.
+            readers such as the published code's. Our training would give them all the
+            same noise, and does not keep them apart.
         duplicates: Directory that `deduplication.find_duplicates` wrote: images to
             leave out. Empty: none.
     """

@@ -42,13 +42,11 @@ class ShardWriter:
             return  # By another worker: of tasks that are run twice, say.
         predictions_path = os.path.join(self.predictions, name)
         index = read_index(predictions_path)
-        copies = self._copies(index)
+        copies = self._times_kept(index)
         rows = {index.ids[row]: row for row in np.flatnonzero(copies)}
         images = records.numbered_examples(images_path, self.unlabeled.skipped)
         predicted = _kept_predictions(predictions_path, index, copies > 0)
         tally = _Tally()
-        if self.rule.settings.selection == "unchanged":
-            copies[:] = 0  # The image's own.
         examples = (
             self._pseudo_labeled(image, prediction, int(copies[row]), tally)
             for row, image, prediction in _joined(images, images_path, predicted, rows)
@@ -58,7 +56,7 @@ class ShardWriter:
         count = records.write_shard(self.stage.path(name), examples)
         self.stage.finish_shard(name, count, **dataclasses.asdict(tally))
 
-    def _copies(self, index: Index) -> np.ndarray:
+    def _times_kept(self, index: Index) -> np.ndarray:
         """How often each image of a shard occurs: int64 `[N]`."""
         copies = np.zeros(len(index.labels), np.int64)
         rows = self.rule.eligible(index)
@@ -74,9 +72,12 @@ class ShardWriter:
         copies: int,
         tally: "_Tally",
     ) -> tf.train.Example:
-        """The prediction with the image's bytes and the number of copies."""
+        """The prediction with the image's bytes and the number of copies.
+
+        With selection `unchanged` the copies of the image itself.
+        """
         label = records.example_label(prediction, records.LABEL)
-        if not copies:
+        if self.rule.settings.selection == "unchanged":
             copies = _own_copies(image)
         tally.add(label, copies, self.unlabeled.true_label(image))
         features = prediction.features.feature

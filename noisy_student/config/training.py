@@ -16,7 +16,7 @@ LOSS_WEIGHTINGS = ("reference", "concatenated")
 class TrainingConfig(duration.WithDurations):
     """Batches, length, learning rate and loss of one training.
 
-    Durations are text such as `350 epochs`, see `noisy_student.duration`.
+    Durations are text such as `350 epochs`, see `noisy_student.config.duration`.
     """
 
     durations = ("duration", "warmup", "decay_interval")

@@ -1,1 +1,1 @@
-"""What `iterate.py` is made of beside the stages: jobs, checks, the record."""
+"""What `iterate.py` is made of beside the stages: jobs, checks, files."""

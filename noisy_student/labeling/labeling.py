@@ -62,7 +62,7 @@ class LabelingOptions:
             shard from that one on.
         num_workers: How many share the shards. Neither is part of what the labels
             are: other workers, or one alone, can go on with what is there.
-        validation: Labeled images that the teacher was not trained on: labels are p^(1/T)
+        calibrate_on: Labeled images that the teacher was not trained on: labels are p^(1/T)
             with the T that fits these best, see `calibration`. None: as the teacher
             says.
         label_format: How probabilities are stored, see `data.soft_labels`.
@@ -72,7 +72,7 @@ class LabelingOptions:
     noise: TeacherNoise | None = None
     worker_index: int = setting(0, "Which of the workers this is, from 0.")
     num_workers: int = setting(1, "How many workers share the shards.")
-    validation: RecordSet | None = None
+    calibrate_on: RecordSet | None = None
     label_format: str = setting(
         "float32", "Of stored probabilities: float32, float16 or top_K."
     )
@@ -115,11 +115,11 @@ def label(
     shards = list(shards_by_name(unlabeled, directory))
     label_format = soft_labels.parse_format(options.label_format, len(info.class_names))
     identity, temperature = _identity(info, unlabeled, options), 1.0
-    if options.validation:
-        place = (options.validation, directory)
+    if options.calibrate_on:
+        place = (options.calibrate_on, directory)
         identity["calibration"] = _calibration(teacher, *place, strategy, options)
         temperature = identity["calibration"]["temperature"]
-    parents = _parents(teacher, unlabeled, options.validation, identity)
+    parents = _parents(teacher, unlabeled, options.calibrate_on, identity)
     stage = Stage(directory, "label", identity, parents)
     if stage.complete:
         return directory

@@ -45,7 +45,7 @@ class PlannedTraining:
         job: What is trained on what.
         replicas: Which share every batch.
         times: How often it comes in the run, with other pseudo-labels.
-        teacher_multiply_adds: Of an online teacher for an image; 0: none.
+        labeler: Multiply-adds of an online teacher for an image; 0: none.
     """
 
     name: str

@@ -49,7 +49,7 @@ def combined(
         labeled: L, a scalar.
         pseudo_labeled: U, a scalar.
         ratio: Pseudo-labeled images for each labeled one.
-        weighting: One of `noisy_student.config.LOSS_WEIGHTINGS`.
+        weighting: One of `noisy_student.config.training.LOSS_WEIGHTINGS`.
     """
     total = labeled + ratio * pseudo_labeled
     return total if weighting == "reference" else total / (1.0 + ratio)

@@ -41,7 +41,8 @@ class Objective:
         """The loss of one replica's batch, and what is shown of it, all scalars.
 
         Args:
-            labeled: `image` `[B, S, S, 3]` and `label` int32 `[B]`.
+            labeled: `image` `[B, S, S, 3]` and `label` int32 `[B]`, 0 to C - 1, as
+                `data.example_tensors.checked_label` made sure.
             pseudo: `label` int32 `[R]` and `probabilities` float32 `[R, C]`; or None.
             logits: float32 `[B + R, C]`, of the labeled images first.
         """

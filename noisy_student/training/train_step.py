@@ -29,7 +29,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
 
     Args:
         job: What to train on what.
-        strategy: Where to compute.
+        strategy: Where to compute. The trainer must be made in its scope.
         data_service: Dispatcher of the workers that make the batches; empty:
             they are made in this process.
     """
@@ -63,10 +63,11 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
 
     @property
     def step(self) -> tf.Variable:
+        """Steps done, which rate, order of examples and noise are functions of."""
         return self.optimizer.iterations.value
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """All that a training needs to go on: weights, optimizer, averages."""
+        """All that a training needs to go on: weights, averages, optimizer, step."""
         return tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, ema=self.ema)
 
     def averaged_model(self) -> keras.Model:

@@ -24,7 +24,7 @@ from noisy_student.training import best_model, checkpoints
 from noisy_student.training.history import read_history
 from noisy_student.training.job import TrainingJob
 from noisy_student.training.train_step import NoisyStudentTrainer
-from noisy_student.training.training_loop import LoopOptions, Run, TrainingLoop
+from noisy_student.training.training_loop import LoopOptions, OngoingTraining, TrainingLoop
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
         job: What to train on what.
         directory: Where everything is written.
         strategy: Where to compute.
-        options: Reports and checkpoints.
+        options: How often what is saved, shown and evaluated; a data service.
         name: For the progress line.
         validation: What the best model is chosen by, with an evaluation interval.
 
@@ -72,7 +72,7 @@ def train(
             steps = options.steps_between("evaluation_interval", job)
             best = best_model.BestModel(directory, validation, steps, job.total_steps)
         trainer = _trainer(job, strategy, options)
-        run = Run(trainer, job, directory, options, name, best)
+        run = OngoingTraining(trainer, job, directory, options, name, best)
         timing = _run_loop(run)
         info = _save(run)
         results = _results(run, info)
@@ -81,7 +81,7 @@ def train(
     return info
 
 
-def _results(run: Run, info: model_files.ModelInfo) -> dict:
+def _results(run: OngoingTraining, info: model_files.ModelInfo) -> dict:
     job = run.job
     images = {
         "labeled": job.labeled.num_examples,
@@ -120,12 +120,12 @@ def _assist(
         with strategy.scope():
             checkpoints.restore(trainer.checkpoint(), newest)
     with tempfile.TemporaryDirectory() as scratch:
-        run = Run(trainer, job, scratch, options, name)
+        run = OngoingTraining(trainer, job, scratch, options, name)
         _run_loop(run)
         return _save(run)
 
 
-def _save(run: Run) -> model_files.ModelInfo:
+def _save(run: OngoingTraining) -> model_files.ModelInfo:
     model = run.trainer.averaged_model()
     return model_files.save_model(model, run.directory, **run.model_info())
 
@@ -185,7 +185,7 @@ def _check_frozen(job: TrainingJob) -> None:
         raise InputError(f"`frozen_blocks`: {error}") from error
 
 
-def _run_loop(run: Run) -> dict:
+def _run_loop(run: OngoingTraining) -> dict:
     with contextlib.ExitStack() as stack:
         watch = None
         if run.options.data_service:

@@ -72,14 +72,14 @@ class LoopOptions(duration.WithDurations):
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class OngoingTraining:
     """A training that is under way.
 
     Attributes:
         trainer: Does the steps.
         job: What is trained on what.
         directory: Where everything is written.
-        options: Reports and checkpoints.
+        options: How often what is saved, shown and evaluated; a data service.
         name: For the progress line.
         best: Evaluates between loops; None: nothing does.
     """
@@ -109,7 +109,7 @@ class TrainingLoop:
         watch: Of the data service's workers, if there is one.
     """
 
-    def __init__(self, run: Run, watch: service_workers.Watch | None = None):
+    def __init__(self, run: OngoingTraining, watch: service_workers.Watch | None = None):
         self._run, self._watch, self._shown = run, watch, sys.stdout
         self._controller = _controller(run)
         self._reported = int(run.trainer.step.numpy())  # Restored.
@@ -182,8 +182,11 @@ class TrainingLoop:
         raise Terminated
 
 
-def _controller(run: Run) -> orbit.Controller:
-    """With the newest whole checkpoint restored."""
+def _controller(run: OngoingTraining) -> orbit.Controller:
+    """With the newest whole checkpoint restored.
+
+    orbit's constructor does it, by `Checkpoints.restore_or_initialize`.
+    """
     trainer, options = run.trainer, run.options
     manager = checkpoints.Checkpoints(
         trainer.checkpoint(),

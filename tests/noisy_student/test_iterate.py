@@ -13,7 +13,7 @@ from data import files
 from data.errors import InputError
 from noisy_student import iterate
 from noisy_student.config import SelectionConfig
-from noisy_student.iteration import record
+from noisy_student.iteration import run_files
 from noisy_student.lineage import provenance
 from noisy_student.models import model_files
 from noisy_student.report import report
@@ -145,7 +145,7 @@ def test_mistyped_data_does_not_claim_the_work_dir(tiny, cpu, tmp_path):
     wrong = dataclasses.replace(tiny.data, labeled_data="folder:nowhere")
     with pytest.raises(InputError, match="folder:nowhere"):
         iterate.iterate(dataclasses.replace(tiny, data=wrong), str(tmp_path), cpu)
-    record.claim(str(tmp_path), tiny)  # Not refused.
+    run_files.claim(str(tmp_path), tiny)  # Not refused.
 
 
 def test_students_batch_is_checked_before_the_teacher_trains(tiny, tmp_path):
@@ -214,7 +214,7 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
     exported = []
 
     class Scripted(iterate._Run):
-        def __init__(self, *args):
+        def prepare(self):
             self.data = None
 
         def train_teacher(self):
@@ -226,12 +226,12 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
         def train_student(self, generation, *_):
             return f"generation_{generation}/student"
 
-        def outcome(self, generation, role, model, control=None):
+        def measured(self, generation, role, model, control=None):
             return {"generation": generation, "validation_top_1": top_1.get(model, 0.7)}
 
     monkeypatch.setattr(iterate, "_Run", Scripted)
     monkeypatch.setattr(iterate, "export", lambda model, _: exported.append(model))
-    monkeypatch.setattr(record, "summary", lambda *args: {"generations": args[-1]})
+    monkeypatch.setattr(run_files, "summary", lambda *args: {"generations": args[-1]})
     monkeypatch.setattr(iterate.report, "write_report", lambda *_: None)
     config = dataclasses.replace(tiny, generations=5, stop_when_no_gain=True, control=False)
     summary = iterate.iterate(config, str(tmp_path), cpu)

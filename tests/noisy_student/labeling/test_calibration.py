@@ -10,7 +10,7 @@ import pytest
 from data import files
 from data.errors import InputError
 from noisy_student import config, iterate
-from noisy_student.iteration import record as run_record
+from noisy_student.iteration import run_files
 from noisy_student.labeling import calibration, labeling
 from noisy_student.labeling import teacher_calibration as fitting
 from noisy_student.labeling.predictions import read_index
@@ -121,7 +121,7 @@ def calibrated(finished_run, prepared, cpu, tmp_path_factory):
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     run = str(tmp_path_factory.mktemp("calibrated"))
     directory = os.path.join(run, "generation_1/predictions")
-    options = labeling.LabelingOptions(validation=prepared.validation)
+    options = labeling.LabelingOptions(calibrate_on=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
     return run, directory
 
@@ -174,7 +174,7 @@ def test_a_rerun_fits_nothing(calibrated, finished_run, prepared, cpu, monkeypat
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     monkeypatch.setattr(fitting, "_predictions", None)  # Any fit would fail.
     monkeypatch.setattr(Predictor, "__call__", None)
-    options = labeling.LabelingOptions(validation=prepared.validation)
+    options = labeling.LabelingOptions(calibrate_on=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
 
 
@@ -185,7 +185,7 @@ def test_directories_of_other_labels_are_refused(calibrated, finished_run, prepa
     teacher = os.path.join(work_dir, "generation_0/teacher")
 
     def label(where, validation, teacher=teacher):
-        options = labeling.LabelingOptions(validation=validation)
+        options = labeling.LabelingOptions(calibrate_on=validation)
         labeling.label(teacher, prepared.unlabeled, where, cpu, options)
 
     with pytest.raises(InputError, match="without --calibrate"):
@@ -201,7 +201,7 @@ def test_directories_of_other_labels_are_refused(calibrated, finished_run, prepa
 
 def test_noised_labels_are_not_calibrated(finished_run, prepared, cpu, tmp_path):
     noise = labeling.TeacherNoise(None, 0)
-    options = labeling.LabelingOptions(noise=noise, validation=prepared.validation)
+    options = labeling.LabelingOptions(noise=noise, calibrate_on=prepared.validation)
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
     with pytest.raises(InputError, match="`calibrate`.*`noised_teacher`"):
         labeling.label(teacher, prepared.unlabeled, str(tmp_path / "p"), cpu, options)
@@ -219,7 +219,7 @@ def test_iterate_calibrates_on_validation_data(calibrated, tiny, prepared, monke
     )
     monkeypatch.setattr(iterate, "balance", lambda *_, **__: None)
     run.pseudo_label(1, "teacher")
-    assert seen[0][4].validation is prepared.validation
+    assert seen[0][4].calibrate_on is prepared.validation
 
 
 def test_summary_and_report_show_the_calibration(calibrated, finished_run):
@@ -228,7 +228,7 @@ def test_summary_and_report_show_the_calibration(calibrated, finished_run):
     balanced = "generation_1/balanced"
     shutil.copytree(os.path.join(finished, balanced), os.path.join(run, balanced))
     record = fitting.read_calibration(directory)
-    labels = run_record.pseudo_labels(os.path.join(run, "generation_1"))
+    labels = run_files.pseudo_labels(os.path.join(run, "generation_1"))
     assert labels["calibration"] == {
         "temperature": record["temperature"],
         "images": 297,
