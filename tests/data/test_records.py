@@ -1,12 +1,15 @@
 """Shards: what is written is read, whole or not at all."""
 
 import os
+import tempfile
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data import files, records
+from data import files, record_order, records
 from data.errors import InputError
 from data.records import Record, RecordSet
 
@@ -32,6 +35,61 @@ def test_a_shard_gives_back_what_was_written(shard):
     encoded = [x.features.feature[records.IMAGE].bytes_list.value[0] for x in found]
     assert encoded == [bytes([i]) * (i + 1) for i in range(5)]
     assert len(list(records.read_shard(shard))) == 5
+
+
+_FLOATS = st.floats(width=32, allow_nan=False)
+_FEATURES = st.one_of(
+    st.binary(), st.integers(-(2**63), 2**63 - 1), _FLOATS, st.lists(_FLOATS)
+)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.dictionaries(st.text(max_size=9), _FEATURES, max_size=5), max_size=9))
+def test_any_features_come_back_in_their_order(rows):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "x.tfrecord")
+        assert records.write_shard(path, rows) == len(rows)
+        found = [example.features.feature for example in records.read_shard(path)]
+    kinds = {
+        bytes: "bytes_list",
+        int: "int64_list",
+        float: "float_list",
+        list: "float_list",
+    }
+    for features, row in zip(found, rows, strict=True):
+        assert set(features) == set(row)
+        for key, value in row.items():
+            stored = getattr(features[key], kinds[type(value)]).value
+            assert list(stored) == (value if isinstance(value, list) else [value])
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(0, 20),
+    st.sets(st.integers(0, 19)),
+    st.none() | st.integers(0, 19),
+)
+def test_skipped_records_are_passed_over_by_position(count, gone, end):
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "x.tfrecord")
+        records.write_shard(path, [{"label": number} for number in range(count)])
+        skipped = [records.BadRecord(path, number, "", "", "") for number in gone]
+        skipped += [records.BadRecord("other", number, "", "", "") for number in range(20)]
+        if end is not None:
+            skipped.append(records.BadRecord(path, end, "", "", "", rest_of_file=True))
+        found = list(records.numbered_examples(path, skipped))
+        dataset = record_order.numbered_records(path, skipped)
+        in_pipeline = [int(position) for _, position, _ in dataset.as_numpy_iterator()]
+    last = count if end is None else min(count, end)
+    expected = [number for number in range(last) if number not in gone]
+    assert [position for position, _ in found] == in_pipeline == expected
+    assert [records.example_label(example, "label") for _, example in found] == expected
+
+
+@pytest.mark.parametrize(("rest", "end"), [(False, ""), (True, " to the end")])
+def test_a_bad_record_is_named_by_file_place_and_id(rest, end):
+    bad = records.BadRecord("d/a.tfrecord", 3, "cat/1.jpg", "", "", rest_of_file=rest)
+    assert bad.name == f"a.tfrecord:3 ('cat/1.jpg'){end}"
 
 
 def test_an_unknown_label_is_not_stored(shard):

@@ -6,6 +6,9 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from data import augmentation, bad_records, pipeline, records, soft_labels, streams
 from data.errors import InputError
@@ -70,6 +73,28 @@ def test_top_k_keeps_k_classes_and_spreads_the_rest(kind, top):
     label = probabilities.argmax(-1)[:, None]
     best = np.take_along_axis(found, label, -1)[:, 0]  # Rounded, another may equal it.
     np.testing.assert_array_equal(best, found.max(-1))
+
+
+@given(
+    arrays.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 3), st.integers(2, 12)),
+        elements=st.sampled_from([0.0, 1e-6, 0.25, 0.5, 1.0]),
+    ),
+    st.data(),
+)
+def test_any_distribution_keeps_its_best_classes_in_their_order(rows, data):
+    rows[:, 0] += 1e-3  # Else some would be of nothing.
+    probabilities = rows / rows.sum(-1, keepdims=True)
+    top = data.draw(st.integers(1, probabilities.shape[1]))
+    label_format = soft_labels.parse_format(f"top_{top}")
+    for row, features in zip(
+        probabilities, soft_labels.encode(probabilities, label_format), strict=True
+    ):
+        best = np.sort(np.argsort(-row, kind="stable")[:top])
+        assert features[soft_labels.TOP_CLASSES].tolist() == best.tolist()
+    np.testing.assert_allclose(read_back(probabilities, label_format).sum(-1), 1, atol=1e-6)
+    np.testing.assert_array_equal(read_back(probabilities, FLOAT32), probabilities)
 
 
 def test_of_equally_probable_classes_the_first_are_kept():

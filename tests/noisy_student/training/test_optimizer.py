@@ -1,14 +1,22 @@
 """RMSProp and the schedule against the published code's recurrences."""
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noisy_student.config import TrainingConfig
-from noisy_student.training.optimizer import PublishedSchedule, RMSProp, schedule_for
+from noisy_student.training.optimizer import (
+    CosineSchedule,
+    PublishedSchedule,
+    RMSProp,
+    schedule_for,
+)
 
 
 def test_rmsprop_reproduces_tf1_on_a_parabola():
@@ -67,6 +75,49 @@ def test_staircase_counts_from_step_zero():
     assert float(schedule(49)) == pytest.approx(0.98)
     assert float(schedule(50)) == pytest.approx(0.97**2)
     assert float(schedule(72)) == pytest.approx(0.97**3)
+
+
+_STEPS = st.integers(0, 2**20)
+
+
+@given(st.floats(1e-4, 10), st.integers(0, 10_000), st.integers(1, 10_000), _STEPS)
+def test_published_schedule_is_its_formula_at_any_step(initial, warmup, decay, step):
+    found = float(PublishedSchedule(initial, warmup, decay)(step))
+    expected = initial * 0.97 ** (step // decay)
+    if step < warmup:
+        expected = initial * step / warmup
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-30)
+
+
+@given(st.floats(1e-4, 10), st.floats(0, 1), st.integers(0, 9_999), st.data())
+def test_cosine_schedule_is_its_formula_at_any_step(initial, share, warmup, data):
+    total = data.draw(st.integers(warmup + 1, 20_000))
+    step = data.draw(st.integers(0, total))
+    end = share * initial
+    schedule = CosineSchedule(initial, end, warmup, total)
+    expected = initial * step / max(warmup, 1)
+    if step >= warmup:
+        done = (step - warmup) / (total - warmup)
+        expected = end + (initial - end) * (1 + math.cos(math.pi * done)) / 2
+    assert float(schedule(step)) == pytest.approx(expected, rel=1e-4, abs=1e-6 * initial)
+    assert float(schedule(warmup)) == pytest.approx(initial, rel=1e-6)
+    assert float(schedule(total)) == pytest.approx(end, rel=1e-5, abs=1e-6 * initial)
+
+
+@given(st.integers(1, 500), st.floats(1e-5, 0.9), st.integers(1, 512))
+def test_a_final_rate_is_reached_within_a_stair_of_it(epochs, share, batch_size):
+    training = TrainingConfig(
+        batch_size=batch_size,
+        duration=f"{epochs} epochs",
+        warmup="0 epochs",
+        base_learning_rate=0.1,
+        final_base_learning_rate=0.1 * share,
+    )
+    schedule = schedule_for(training, 512)
+    scale = batch_size / 256
+    assert float(schedule(0)) == pytest.approx(0.1 * scale)
+    last = float(schedule(training.steps_of("duration", 512))) / (0.1 * scale)
+    assert share * 0.969 < last < share / 0.969
 
 
 def test_no_warmup_starts_at_the_full_rate():
