@@ -9,11 +9,9 @@ evaluate, label and export take as --model), `….keras`, `….weights.h5`, `…
 (TF1, for the published code) or `….safetensors` (timm); `--to` says it outright.
 """
 
-import json
-
 from absl import flags
 
-from data.errors import InputError
+from data import class_names
 from noisy_student.models import conversion
 from tpu_scripts import setting_flags
 
@@ -52,6 +50,8 @@ _IMAGE_SIZE = flags.DEFINE_integer(
 
 
 def main() -> None:
+    path = _CLASS_NAMES.value
+    names = list(class_names.read_class_names(path)) if path else None
     model = conversion.read_checkpoint(
         _FROM.value,
         _CHECKPOINT.value,
@@ -67,7 +67,7 @@ def main() -> None:
         _OUTPUT.value,
         _VARIANT.value,
         target=_TO.value or "",
-        class_names=_class_names(_CLASS_NAMES.value),
+        class_names=names,
         image_size=_IMAGE_SIZE.value,
         crop="pad" if _SMALL_IMAGE.value else "inception",
     )
@@ -76,20 +76,6 @@ def main() -> None:
         f"{model.output_shape[-1]:,} classes, from {_FROM.value} to {target}: "
         f"{_OUTPUT.value}"
     )
-
-
-def _class_names(path: str) -> list[str] | None:
-    if not path:
-        return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        return json.loads(text) if path.endswith(".json") else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "`class_names`: expected a text file with a name a line, or a JSON list; "
-            f"received {path!r}, which cannot be read ({error})."
-        ) from error
 
 
 if __name__ == "__main__":

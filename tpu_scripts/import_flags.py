@@ -2,8 +2,8 @@
 
 from absl import flags
 
+from data.class_names import read_class_names
 from data.errors import InputError
-from noisy_student.labeling.imported_predictions import read_class_names
 from tpu_scripts import augmentation_flags
 
 # They belong to the script that asks for them: --helpshort.

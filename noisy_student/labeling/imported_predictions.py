@@ -11,7 +11,6 @@ that hold rows of the group. So files in the order of the images are read twice,
 in any other order once and once more for each group. The images' shards are read twice.
 """
 
-import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,11 @@ import tensorflow as tf
 
 from data import bad_records, files, records, soft_labels
 from data.errors import InputError
-from data.id_hashes import hash_ids
 from data.records import RecordSet
 from data.soft_labels import LabelFormat
 from noisy_student.labeling import labeling, prediction_files
-from noisy_student.labeling.prediction_files import Block, PredictionFile
+from noisy_student.labeling.imported_rows import ImportedRows
+from noisy_student.labeling.prediction_files import PredictionFile
 from noisy_student.labeling.prediction_writer import PredictedBatch, write_predictions
 from noisy_student.stages.manifest import Stage
 from noisy_student.stages.parents import parent_records
@@ -33,7 +32,6 @@ from noisy_student.stages.progress import Progress
 from noisy_student.stages.shards import shards_by_name
 
 _GROUP_BYTES = 2**29
-_AT_ONCE = 1_000  # Ids that share a hash and are compared together.
 
 
 def import_predictions(
@@ -85,10 +83,10 @@ def import_predictions(
 
 def _checked(
     stage: Stage, found: list[PredictionFile], num_classes: int, unlabeled: RecordSet
-) -> tuple["_Imported", int]:
+) -> tuple[ImportedRows, int]:
     """The rows of all files, and how many of them are of no image."""
     try:
-        imported = _Imported(found, num_classes)
+        imported = ImportedRows(found, num_classes)
         return imported, imported.count - _matched(imported, unlabeled)
     except InputError:
         stage.abandon()  # Mended files may take the same directory.
@@ -97,7 +95,7 @@ def _checked(
 
 def _write_missing(
     stage: Stage,
-    imported: "_Imported",
+    imported: ImportedRows,
     unlabeled: RecordSet,
     label_format: LabelFormat,
     progress: Progress,
@@ -114,173 +112,6 @@ def _write_missing(
         progress.update(done)
 
 
-def read_class_names(path: str) -> tuple[str, ...]:
-    """Class names from a JSON list, or from a file with one name a line.
-
-    Raises:
-        InputError: There is no such file, or no list of different names in it.
-    """
-    if not tf.io.gfile.exists(path):
-        raise InputError(f"`class_names`: expected a file; received {path}, which is none.")
-    if path.endswith(".json"):
-        try:
-            names = files.read_json(path)
-        except ValueError as error:
-            raise InputError(
-                f"`class_names` {path}: expected JSON, a list of names; {error}."
-            ) from error
-    else:
-        with tf.io.gfile.GFile(path) as file:
-            names = [line.strip() for line in file.read().splitlines() if line.strip()]
-    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not is_list or not names or len(set(names)) < len(names):
-        raise InputError(
-            f"`class_names` {path}: expected a list of different names, in the order of "
-            f"the probabilities; received {str(names)[:100]}."
-        )
-    return tuple(names)
-
-
-class _Imported:
-    """The rows of all files, numbered through and found by id."""
-
-    def __init__(self, found: list[PredictionFile], num_classes: int):
-        self._files, self.num_classes = found, num_classes
-        self._starts = np.cumsum([0] + [file.count for file in found])
-        self.count = int(self._starts[-1])
-        hashes = self._checked_hashes()
-        self._rows = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._rows]
-        self._of_equal_hash = self._compared()
-
-    @property
-    def first_id(self) -> bytes:
-        ids, _ = self.read(np.zeros(1, np.int64))
-        return ids[0]
-
-    def find(self, ids: list[bytes]) -> np.ndarray:
-        """int64 `[N]`, the row that has the hash of an id; -1: none has."""
-        hashes = hash_ids(ids)
-        at = np.searchsorted(self._hashes, hashes)
-        at = np.minimum(at, self.count - 1)
-        rows = np.where(self._hashes[at] == hashes, self._rows[at], -1)
-        if self._of_equal_hash:
-            for number, id_ in enumerate(ids):
-                rows[number] = self._of_equal_hash.get(id_, rows[number])
-        return rows
-
-    def read(self, rows: np.ndarray) -> tuple[list[bytes], np.ndarray]:
-        """Ids and probabilities float32 `[N, C]` of rows in any order."""
-        ids = [b""] * len(rows)
-        probabilities = np.empty([len(rows), self.num_classes], np.float32)
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        for file, start in zip(self._files, self._starts, strict=False):
-            first, last = np.searchsorted(ascending, [start, start + file.count])
-            wanted = ascending[first:last] - start
-            for block in file.blocks(wanted) if len(wanted) else ():
-                ends = [block.first, block.first + len(block.ids)]
-                low, high = first + np.searchsorted(wanted, ends)
-                within = ascending[low:high] - start - block.first
-                probabilities[order[low:high]] = block.probabilities[within]
-                for number, row in zip(order[low:high], within, strict=True):
-                    ids[number] = block.ids[row]
-        return ids, probabilities
-
-    def place(self, row: int) -> str:
-        """File and number of a row."""
-        file = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return f"{self._files[file].path} row {row - self._starts[file]}"
-
-    def _checked_hashes(self) -> np.ndarray:
-        """Hashes by row; refuses files with rows that are no distributions."""
-        hashes = np.empty(self.count, np.uint64)
-        faults = _Faults()
-        for file, start in zip(self._files, self._starts, strict=False):
-            for block in file.blocks():
-                first = start + block.first
-                hashes[first : first + len(block.ids)] = hash_ids(block.ids)
-                faults.look_at(block, file, self.num_classes)
-        faults.refuse()
-        if not self.count:
-            raise InputError(
-                f"`import_predictions`: expected predictions; {len(self._files)} file(s) "
-                f"such as {self._files[0].path} hold none."
-            )
-        return hashes
-
-    def _compared(self) -> dict[bytes, int]:
-        """Rows by id where different ids have one hash; refuses equal ids."""
-        same = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        found: dict[bytes, int] = {}
-        for start in range(0, len(same), _AT_ONCE):
-            here = same[start : start + _AT_ONCE]
-            rows = np.unique(self._rows[np.concatenate([here, here + 1])])
-            ids, _ = self.read(rows)
-            for id_, row in zip(ids, rows.tolist(), strict=True):
-                if found.setdefault(id_, row) != row:
-                    raise InputError(
-                        f"`import_predictions`: expected each id once; {len(same)} row(s) "
-                        f"repeat one, such as {id_!r} in {self.place(found[id_])} and "
-                        f"{self.place(row)}. Keep one prediction an image."
-                    )
-        return found
-
-
-@dataclasses.dataclass
-class _Faults:
-    """What is wrong with rows: how often, and where first."""
-
-    found: dict[str, list] = dataclasses.field(default_factory=dict)
-
-    def look_at(self, block: Block, file: PredictionFile, num_classes: int) -> None:
-        values = block.probabilities
-        totals = values.sum(-1, dtype=np.float64)
-        finite = np.isfinite(values).all(-1)
-        named = np.array([bool(id_) for id_ in block.ids], bool)
-        complete = block.lengths == num_classes
-        negative = finite & (values < 0).any(-1)
-        off = finite & ~negative & (np.abs(totals - 1) > file.tolerance)
-        softmax = "(the softmax of logits)"
-        for bad, expected, received in (
-            (~named, "an id", lambda _: "none"),
-            (
-                ~complete,
-                f"{num_classes} probabilities, one a class of --class_names",
-                lambda row: block.lengths[row],
-            ),
-            (~finite, "finite probabilities", lambda _: "NaN or infinity"),
-            (
-                negative,
-                f"probabilities of 0 or more {softmax}",
-                lambda row: f"{values[row].min():.6g}",
-            ),
-            (
-                off,
-                f"probabilities that sum to 1 within {file.tolerance} {softmax}",
-                lambda row: f"{totals[row]:.6g}",
-            ),
-        ):
-            for row in np.flatnonzero(bad)[:1]:
-                place = f"{file.path} row {block.first + row} (id {block.ids[row]!r})"
-                first = f"{received(row)} in {place}"
-                self.found.setdefault(expected, [0, first])[0] += int(bad.sum())
-
-    def refuse(self) -> None:
-        """Raises one `InputError` with all that was found."""
-        if not self.found:
-            return
-        lines = [
-            f"{count} row(s): expected {expected}; received {first}"
-            for expected, (count, first) in self.found.items()
-        ]
-        raise InputError(
-            "`import_predictions`: rows that are no predictions:\n  "
-            + "\n  ".join(lines)
-            + "\nMend what wrote these files, or leave such rows out."
-        )
-
-
 def _paths_by_name(source: str) -> dict[str, str]:
     """Files by their path below what they have in common, so that they may move."""
     paths = sorted(tf.io.gfile.glob(source))
@@ -293,7 +124,7 @@ def _paths_by_name(source: str) -> dict[str, str]:
     return {os.path.relpath(path, common or "."): path for path in paths}
 
 
-def _matched(imported: _Imported, unlabeled: RecordSet) -> int:
+def _matched(imported: ImportedRows, unlabeled: RecordSet) -> int:
     """How many predictions are of these images; refuses images without any."""
     used = np.zeros(imported.count, bool)
     images, missing, first = 0, 0, ""
@@ -348,7 +179,7 @@ def _groups(unlabeled: RecordSet, num_classes: int) -> list[list[str]]:
 
 
 def _rows_of(
-    imported: _Imported, paths: list[str], unlabeled: RecordSet
+    imported: ImportedRows, paths: list[str], unlabeled: RecordSet
 ) -> Iterator[PredictedBatch]:
     """The predictions of some shards, a `PredictedBatch` for each."""
     found = [_images_of(path, unlabeled) for path in paths]

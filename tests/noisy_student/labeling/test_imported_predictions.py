@@ -15,8 +15,12 @@ from data.images import encode_png
 from data.records import BadRecord, Record, RecordSet
 from noisy_student.balancing.balancing import balance
 from noisy_student.config import SelectionConfig
-from noisy_student.labeling import imported_predictions, prediction_files
-from noisy_student.labeling.imported_predictions import import_predictions, read_class_names
+from noisy_student.labeling import (
+    imported_predictions,
+    imported_rows,
+    prediction_files,
+)
+from noisy_student.labeling.imported_predictions import import_predictions
 from noisy_student.labeling.predictions import read_index
 from noisy_student.stages.manifest import read_manifest
 
@@ -239,8 +243,8 @@ def test_ids_of_one_hash_are_told_apart(unlabeled, predicted, tmp_path, monkeypa
 
     source = write_parquet(tmp_path / "a.parquet", *predicted)
     expected = imported(source, unlabeled, tmp_path / "expected")
-    monkeypatch.setattr(imported_predictions, "hash_ids", weak)
-    monkeypatch.setattr(imported_predictions, "_AT_ONCE", 3)
+    monkeypatch.setattr(imported_rows, "hash_ids", weak)
+    monkeypatch.setattr(imported_rows, "AT_ONCE", 3)
     found = imported(source, unlabeled, tmp_path / "out")
     assert {id_: row[:2] for id_, row in found.items()} == {
         id_: row[:2] for id_, row in expected.items()
@@ -420,19 +424,6 @@ def test_more_kept_classes_than_there_are_are_refused(unlabeled, predicted, tmp_
     source = write_parquet(tmp_path / "a.parquet", *predicted)
     with pytest.raises(InputError, match="at most 3"):
         imported(source, unlabeled, tmp_path / "out", label_format="top_4")
-
-
-def test_class_names_come_from_json_or_lines(tmp_path):
-    (tmp_path / "a.json").write_text('["cat", "dog"]')
-    (tmp_path / "a.txt").write_text("cat\ndog\n\n")
-    for name in ("a.json", "a.txt"):
-        assert read_class_names(str(tmp_path / name)) == ("cat", "dog")
-    for content in ('["cat", "cat"]', '{"cat": 0}', "[]", "[1, 2]", "[", '"cat"'):
-        (tmp_path / "b.json").write_text(content)
-        with pytest.raises(InputError, match=r"`class_names` .*b\.json: expected"):
-            read_class_names(str(tmp_path / "b.json"))
-    with pytest.raises(InputError, match="`class_names`: expected a file"):
-        read_class_names(str(tmp_path / "none.txt"))
 
 
 def test_files_on_other_file_systems_are_read(unlabeled, predicted, tmp_path):

@@ -1,0 +1,33 @@
+"""Names of classes from a file of a user's."""
+
+import tensorflow as tf
+
+from data import files
+from data.errors import InputError
+
+
+def read_class_names(path: str) -> tuple[str, ...]:
+    """Class names from a JSON list, or from a file with one name a line.
+
+    Raises:
+        InputError: There is no such file, or no list of different names in it.
+    """
+    if not tf.io.gfile.exists(path):
+        raise InputError(f"`class_names`: expected a file; received {path}, which is none.")
+    if path.endswith(".json"):
+        try:
+            names = files.read_json(path)
+        except ValueError as error:
+            raise InputError(
+                f"`class_names` {path}: expected JSON, a list of names; {error}."
+            ) from error
+    else:
+        with tf.io.gfile.GFile(path) as file:
+            names = [line.strip() for line in file.read().splitlines() if line.strip()]
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_list or not names or len(set(names)) < len(names):
+        raise InputError(
+            f"`class_names` {path}: expected a list of different names, in the order of "
+            f"the probabilities; received {str(names)[:100]}."
+        )
+    return tuple(names)
