@@ -18,6 +18,7 @@ from absl import flags
 
 from benchmarks import results
 from data import evaluation_input, records, soft_labels
+from data.evaluation_input import EvaluationInput
 from noisy_student import recipes
 from noisy_student.balancing.balancing import balance
 from noisy_student.evaluation.evaluation import evaluate
@@ -188,9 +189,8 @@ def _loss(student: str, examples, strategy) -> float:
         for path in examples.files
         for example in records.read_shard(path)
     }
-    batches = evaluation_input.evaluation_batches(
-        examples.files, info.image_size, info.crop, 256
-    )
+    stream = EvaluationInput(examples, info.image_size, info.crop)
+    batches = evaluation_input.evaluation_batches(stream, 256)
     terms = []
     for batch in Predictor(network, strategy, 256).over(batches):
         targets = np.stack([soft[id_] for id_ in batch["id"]])

@@ -78,26 +78,10 @@ def measure(ratio: float, remat: bool, parts: int) -> dict:
     """GiB that a step adds, as planned too, and its CPU time in seconds."""
     import tensorflow as tf
 
-    from data.augmentation import Augmentation
-    from data.records import RecordSet
-    from noisy_student.config import ModelConfig, TrainingConfig
     from noisy_student.planning.plan import PlannedTraining
-    from noisy_student.training.job import TrainingJob
     from noisy_student.training.train_step import NoisyStudentTrainer
 
-    examples = RecordSet((), (10_000,), tuple(map(str, range(_CLASSES))))
-    job = TrainingJob(
-        labeled=examples,
-        pseudo_labeled=examples if ratio else None,
-        model=ModelConfig(
-            variant=_VARIANT.value, image_size=_IMAGE_SIZE.value, remat=remat
-        ),
-        training=TrainingConfig(
-            batch_size=_BATCH_SIZE.value, unlabeled_ratio=ratio, accumulation_steps=parts
-        ),
-        augmentation=Augmentation(),
-        seed=0,
-    )
+    job = _job(ratio, remat, parts)
     trainer = NoisyStudentTrainer(job, tf.distribute.get_strategy())
     batch = _batch(job)
     step = tf.function(lambda: trainer._train_step(batch))
@@ -117,6 +101,28 @@ def measure(ratio: float, remat: bool, parts: int) -> dict:
         "planned_gib": (planned.memory - planned.cost.state_bytes) / 2**30,
         "cpu_seconds": seconds / _STEPS.value,
     }
+
+
+def _job(ratio: float, remat: bool, parts: int):
+    """A student's training, but for its records, which are not read here."""
+    from data.augmentation import Augmentation
+    from data.records import RecordSet
+    from noisy_student.config import ModelConfig, TrainingConfig
+    from noisy_student.training.job import TrainingJob
+
+    examples = RecordSet((), (10_000,), tuple(map(str, range(_CLASSES))))
+    return TrainingJob(
+        labeled=examples,
+        pseudo_labeled=examples if ratio else None,
+        model=ModelConfig(
+            variant=_VARIANT.value, image_size=_IMAGE_SIZE.value, remat=remat
+        ),
+        training=TrainingConfig(
+            batch_size=_BATCH_SIZE.value, unlabeled_ratio=ratio, accumulation_steps=parts
+        ),
+        augmentation=Augmentation(),
+        seed=0,
+    )
 
 
 def _batch(job) -> dict:

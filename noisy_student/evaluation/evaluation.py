@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import bad_records, evaluation_input, files
+from data.evaluation_input import EvaluationInput
 from data.records import RecordSet
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
@@ -122,17 +123,10 @@ def labeled_predictions(
     Raises:
         InputError: A record is bad.
     """
-    batches = evaluation_input.evaluation_batches(
-        examples.files,
-        info.image_size,
-        info.crop,
-        predictor.batch_size,
-        examples.label_offset,
-        len(info.class_names),
-        examples.skipped,
-    )
+    stream = EvaluationInput(examples, info.image_size, info.crop, "labeled")
+    batches = evaluation_input.evaluation_batches(stream, predictor.batch_size)
     done = 0
-    with evaluation_input.explained_evaluation(examples, "labeled"):
+    with evaluation_input.explained_evaluation(stream):
         for batch in predictor.over(batches):
             yield batch
             done += len(batch["label"])

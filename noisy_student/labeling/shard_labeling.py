@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from data import evaluation_input
+from data.evaluation_input import EvaluationInput
 from data.records import RecordSet
 from noisy_student.labeling.prediction_writer import PredictedBatch, PredictionWriter
 from noisy_student.models.inference import Predictor
@@ -84,21 +85,17 @@ def _batches(
     of their shard and the `count` of those that are not blank: in the last batch of a
     shard, and in no other, fewer than all.
     """
-    unlabeled = images.unlabeled
-    numbers = {unlabeled.files[number]: number for number in numbers}
+    teacher = images.teacher
+    stream = EvaluationInput(
+        images.unlabeled, teacher.image_size, teacher.crop, noise=images.noise
+    )
+    numbers = {images.unlabeled.files[number]: number for number in numbers}
     batches = evaluation_input.evaluation_batches(
-        list(numbers),
-        images.teacher.image_size,
-        images.teacher.crop,
-        batch_size,
-        unlabeled.label_offset,
-        skipped=unlabeled.skipped,
-        noise=images.noise,
-        by_file=True,
+        stream, batch_size, list(numbers), by_file=True
     ).as_numpy_iterator()
     left = list(numbers)  # From the file that is read: a bad record lies in these.
     while True:
-        with evaluation_input.explained_evaluation(unlabeled, "unlabeled", left):
+        with evaluation_input.explained_evaluation(stream, left):
             batch = next(batches, None)
         if batch is None:
             return

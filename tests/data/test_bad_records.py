@@ -19,6 +19,7 @@ from data import (
     streams,
 )
 from data.errors import InputError
+from data.evaluation_input import EvaluationInput
 from data.records import Record, RecordSet
 
 CLASSES = ("a", "b", "c")
@@ -120,11 +121,9 @@ def train(examples, count=12, kind="labeled", start=0, batch_size=2):
 
 def evaluate(examples, kind="labeled"):
     """Every id and label of an evaluation."""
-    classes = examples.num_classes if kind == "labeled" else None
-    with evaluation_input.explained_evaluation(examples, kind):
-        batches = evaluation_input.evaluation_batches(
-            examples.files, SIZE, "pad", 3, 0, classes, examples.skipped
-        )
+    stream = EvaluationInput(examples, SIZE, "pad", kind)
+    with evaluation_input.explained_evaluation(stream):
+        batches = evaluation_input.evaluation_batches(stream, 3)
         batches = list(batches.as_numpy_iterator())
     return [
         (id_.decode(), int(label))

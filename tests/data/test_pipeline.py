@@ -11,6 +11,7 @@ import tensorflow as tf
 from data import augmentation as aug
 from data import evaluation_input, images, pipeline, record_order, records, streams
 from data.errors import InputError
+from data.evaluation_input import EvaluationInput
 from data.records import Record, RecordSet
 
 CLASSES = tuple("abcdefghijk")
@@ -104,7 +105,7 @@ def test_training_batches_have_the_contracts_shapes_and_types(three_shards):
 
 def test_no_pipeline_waits_for_the_tuner_at_its_end(three_shards):
     training = pipeline.training_batches(_stream(three_shards), 4)
-    evaluation = evaluation_input.evaluation_batches(three_shards.files, SIZE, "pad", 4)
+    evaluation = _evaluation(three_shards, 4)
     for batches in (training, evaluation, tf.data.Dataset.zip((training, training))):
         assert batches.options().autotune.enabled is False
 
@@ -302,13 +303,14 @@ def test_host_shares_split_copies_too(pseudo_labeled):
     assert len({image.tobytes() for _, image in found}) == 10
 
 
+def _evaluation(examples, batch_size, size=SIZE, crop="pad"):
+    stream = EvaluationInput(examples, size, crop)
+    return evaluation_input.evaluation_batches(stream, batch_size)
+
+
 @pytest.mark.parametrize("batch_size", [4, 11])
 def test_evaluation_has_every_record_once_in_order(three_shards, pictures, batch_size):
-    batches = list(
-        evaluation_input.evaluation_batches(
-            three_shards.files, SIZE, "pad", batch_size
-        ).as_numpy_iterator()
-    )
+    batches = list(_evaluation(three_shards, batch_size).as_numpy_iterator())
     sizes = [len(batch["label"]) for batch in batches]
     assert sizes == [batch_size] * (11 // batch_size) + [11 % batch_size] * (
         11 % batch_size > 0
@@ -322,7 +324,7 @@ def test_evaluation_has_every_record_once_in_order(three_shards, pictures, batch
 
 
 def test_evaluation_of_photos_takes_the_centre_crop(three_shards, pictures):
-    batches = evaluation_input.evaluation_batches(three_shards.files, 24, "inception", 11)
+    batches = _evaluation(three_shards, 11, size=24, crop="inception")
     (batch,) = batches.as_numpy_iterator()
     expected = [aug.clean_pixels(tf.constant(x), 24, "inception") for x in pictures]
     np.testing.assert_array_equal(batch["image"], np.stack(expected))
@@ -337,16 +339,14 @@ def test_evaluation_labels_have_the_offset_subtracted_and_unknown_stays(
         for i, label in enumerate((1, -1, 5))
     ]
     paths = write_records(tmp_path, rows, (3,))
-    batches = evaluation_input.evaluation_batches(paths, 8, "pad", 8, label_offset=1)
+    batches = _evaluation(RecordSet(tuple(paths), (3,), CLASSES, label_offset=1), 8)
     (batch,) = batches.as_numpy_iterator()
     assert batch["label"].tolist() == [0, -1, 4]
 
 
 def test_evaluation_names_records_without_ids_by_file_and_position(labeled):
     examples = labeled(9, 2, ids=False)
-    (batch,) = evaluation_input.evaluation_batches(
-        examples.files, SIZE, "pad", 20
-    ).as_numpy_iterator()
+    (batch,) = _evaluation(examples, 20).as_numpy_iterator()
     names = [f"part-00000-of-00002.tfrecord:{i}" for i in range(9)]
     names += [f"part-00001-of-00002.tfrecord:{i}" for i in range(2)]
     assert batch["id"].tolist() == [name.encode() for name in names]
@@ -358,12 +358,11 @@ def test_evaluation_names_records_without_ids_by_file_and_position(labeled):
 )
 def test_batches_by_file_end_with_blanks_where_files_end(labeled, batch_size, noise):
     examples = labeled(4, 0, 4, 3)
-    (expected,) = evaluation_input.evaluation_batches(
-        examples.files, 24, "inception", 11, noise=noise
-    ).as_numpy_iterator()
-    batches = evaluation_input.evaluation_batches(
-        examples.files, 24, "inception", batch_size, noise=noise, by_file=True
-    ).as_numpy_iterator()
+    stream = EvaluationInput(examples, 24, "inception", noise=noise)
+    whole = evaluation_input.evaluation_batches(stream, 11)
+    (expected,) = whole.as_numpy_iterator()
+    by_file = evaluation_input.evaluation_batches(stream, batch_size, by_file=True)
+    batches = by_file.as_numpy_iterator()
     first = 0
     for path, size in zip(examples.files, examples.examples_per_file, strict=True):
         for start in range(0, size + 1, batch_size):

@@ -10,6 +10,7 @@ import pytest
 from data import evaluation_input, records, soft_labels
 from data.augmentation import PRESETS
 from data.errors import InputError
+from data.evaluation_input import EvaluationInput
 from data.records import RecordSet
 from noisy_student.labeling import labeling
 from noisy_student.labeling.predictions import index_path, read_index
@@ -43,13 +44,9 @@ def test_probabilities_are_those_of_the_noiseless_model(teacher, finished_run, p
         os.path.join(finished_run[0], "generation_1/predictions")
     )
     model, info = model_files.load_model(teacher)
-    batch = next(
-        iter(
-            evaluation_input.evaluation_batches(
-                prepared.unlabeled.files[1:2], info.image_size, info.crop, 50
-            )
-        )
-    )
+    stream = EvaluationInput(prepared.unlabeled, info.image_size, info.crop)
+    second = prepared.unlabeled.files[1:2]
+    batch = next(iter(evaluation_input.evaluation_batches(stream, 50, second)))
     expected = tf.nn.softmax(model(batch["image"], training=False)).numpy()
     for id_, row in zip(batch["id"].numpy(), expected, strict=True):
         np.testing.assert_allclose(predictions[id_], row, atol=1e-5)
@@ -162,9 +159,9 @@ def test_dropout_without_input_noise_leaves_statistics_and_neighbours_alone(
     # With its dropout and stochastic depth at 0, a noised teacher is the clean one:
     # batch norm neither uses a batch's statistics nor moves its own.
     model, info = model_files.load_model(teacher)
-    batches = evaluation_input.evaluation_batches(
-        prepared.unlabeled.files[:1], info.image_size, info.crop, 64
-    )
+    stream = EvaluationInput(prepared.unlabeled, info.image_size, info.crop)
+    first = prepared.unlabeled.files[:1]
+    batches = evaluation_input.evaluation_batches(stream, 64, first)
     noised, clean = Predictor(model, cpu, 64, noise_seed=1), Predictor(model, cpu, 64)
     for layer in noised._model._flatten_layers():
         if hasattr(layer, "rate"):

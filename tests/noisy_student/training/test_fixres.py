@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data import augmentation, evaluation_input, pipeline, streams
 from data.errors import InputError
+from data.evaluation_input import EvaluationInput
 from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.export import model_card
 from noisy_student.lineage import provenance
@@ -63,9 +64,8 @@ def test_frozen_layers_keep_the_models_values_through_training_and_a_kill(
 def test_it_trains_on_the_evaluation_crop_of_the_larger_size(job):
     stream = streams.TrainingInput(job.labeled, 24, job.augmentation, job.seed)
     batch = next(iter(pipeline.training_batches(stream, 20)))
-    clean = next(
-        iter(evaluation_input.evaluation_batches(job.labeled.files, 24, "pad", 20))
-    )
+    evaluation = EvaluationInput(job.labeled, 24, "pad")
+    clean = next(iter(evaluation_input.evaluation_batches(evaluation, 20)))
     assert batch["image"].dtype == tf.float32
     order = {image.tobytes() for image in clean["image"].numpy()}
     assert {image.tobytes() for image in batch["image"].numpy()} == order

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data import evaluation_input, pipeline, records
 from data.errors import InputError
+from data.evaluation_input import EvaluationInput
 from noisy_student.iteration import jobs
 from noisy_student.models import model_files
 from noisy_student.stages.manifest import read_manifest
@@ -45,9 +46,8 @@ def test_labels_are_those_that_labeling_stored(job, prepared, teacher, finished_
     stored = stored_predictions(os.path.join(finished_run[0], "generation_1/predictions"))
     info = model_files.load_info(teacher)
     id_of = {}
-    for batch in evaluation_input.evaluation_batches(
-        prepared.unlabeled.files, info.image_size, info.crop, 64
-    ).as_numpy_iterator():
+    stream = EvaluationInput(prepared.unlabeled, info.image_size, info.crop)
+    for batch in evaluation_input.evaluation_batches(stream, 64).as_numpy_iterator():
         id_of.update(
             (x.tobytes(), i) for x, i in zip(batch["image"], batch["id"], strict=True)
         )
