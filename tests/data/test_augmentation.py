@@ -13,6 +13,20 @@ from data.errors import InputError
 PLAIN = aug.Augmentation(num_ops=0, horizontal_flip=False)
 
 
+def test_presets_of_published_recipes_are_theirs():
+    # Paper, section 3.1, and the flags of the published SVHN script.
+    imagenet, svhn = aug.PRESETS["imagenet"], aug.PRESETS["svhn"]
+    assert (imagenet.num_ops, imagenet.magnitude) == (2, 27)
+    assert (svhn.num_ops, svhn.magnitude, svhn.cutout, svhn.crop) == (2, 5, True, "pad")
+    assert {imagenet.randaugment_mode, svhn.randaugment_mode} == {"reference"}
+    assert imagenet.horizontal_flip
+
+
+@pytest.mark.parametrize("name", ["svhn", "digits"])
+def test_images_of_characters_are_not_mirrored(name):
+    assert not aug.PRESETS[name].horizontal_flip
+
+
 @pytest.fixture
 def photo(noise_image, encode):
     return encode(noise_image(50, 70, 3))

@@ -403,6 +403,15 @@ def test_randaugment_applies_each_op_in_its_sixteenth(
     assert len(set(found.values())) == 16  # Else a swap would go unseen.
 
 
+@pytest.mark.parametrize(("size", "empty"), [(64, False), (65, True)])
+def test_above_64_pixels_translations_are_those_of_imagenet(noise_image, size, empty):
+    # 90 pixels at M = 9, which is more than the image.
+    draw = tf.constant([[(ra.OPS["reference"].index("TranslateX") + 0.5) / 16, 0, 0, 0]])
+    image = tf.constant(noise_image(size, size, 3))
+    found = ra.RandAugment(1, 9, size, "reference")(image, draw).numpy()
+    assert (found == 128).all() == empty
+
+
 def test_many_uniforms_draw_all_16_ops_about_equally_often(noise_image):
     image = tf.constant(noise_image(32, 32, 3))
     augment = ra.RandAugment(1, 9, 32, "corrected")

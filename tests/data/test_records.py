@@ -92,6 +92,27 @@ def test_a_bad_record_is_named_by_file_place_and_id(rest, end):
     assert bad.name == f"a.tfrecord:3 ('cat/1.jpg'){end}"
 
 
+@pytest.mark.parametrize(
+    ("stored", "offset", "known", "label"),
+    [
+        (0, 0, True, 0),
+        (5, 0, True, 5),
+        (-1, 0, True, -1),
+        (5, 0, False, -1),
+        (1, 1, True, 0),
+        (1000, 1, True, 999),
+        (0, 1, True, -1),  # Such as ImageNet's background class.
+        (-1, -1, True, -1),
+        (0, -1, True, 1),
+    ],
+)
+def test_true_labels_have_the_offset_subtracted(stored, offset, known, label):
+    features = {records.TRUE_LABEL: stored} if stored >= 0 else {}
+    example = tf.train.Example.FromString(records.serialize(features))
+    examples = RecordSet((), (), (), label_offset=offset, truth_known=known)
+    assert examples.true_label(example) == label
+
+
 def test_an_unknown_label_is_not_stored(shard):
     first, second = list(records.read_shard(shard))[:2]
     assert records.TRUE_LABEL not in first.features.feature

@@ -4,7 +4,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from data import sources
@@ -36,10 +36,13 @@ def label_lists(draw):
     return draw(st.permutations(labels.tolist())), counts
 
 
-@given(label_lists(), st.integers(0, 9), st.floats(0.05, 0.4), st.integers(1, 2))
+@given(label_lists(), st.integers(0, 9), st.floats(0.05, 0.95), st.integers(1, 2))
 def test_labels_per_class_are_exact_and_the_rest_is_unlabeled(pool, seed, fraction, wanted):
     labels, counts = pool
     settings = {"labels_per_class": wanted, "holdout_fraction": fraction}
+    held = [min(max(1, round(count * fraction)), count - 1) for count in counts]
+    left = np.subtract(counts, held)
+    assume(min(left) >= wanted and max(left) > wanted)  # Else it is refused.
     parts = split(labels, len(counts), seed, **settings)
     indices = {name: np.asarray(part.indices) for name, part in parts.items()}
     together = np.sort(np.concatenate(list(indices.values())))
@@ -49,7 +52,6 @@ def test_labels_per_class_are_exact_and_the_rest_is_unlabeled(pool, seed, fracti
         for name, rows in indices.items()
     }
     assert of_class["labeled"] == [wanted] * len(counts)
-    held = [max(1, round(count * fraction)) for count in counts]
     assert of_class["test"] == held
     assert [part.labeled for part in parts.values()] == [
         name != "unlabeled" for name in parts
