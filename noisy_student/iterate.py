@@ -76,7 +76,10 @@ def iterate(
     export(teacher, os.path.join(work_dir, "export"))  # The last student, then.
     summary = run_files.summary(config, run.data, generations)
     summary["exported"] = os.path.relpath(teacher, work_dir)
-    summary["timing"] = {"seconds": round(time.monotonic() - began, 1)}
+    summary["timing"] = {
+        "seconds": round(time.monotonic() - began, 1),
+        "training_device_hours": round(sum(run.device_hours.values()), 4),
+    }
     report.write_report(work_dir, summary)
     files.write_json(os.path.join(work_dir, run_files.SUMMARY), summary)
     return summary
@@ -96,6 +99,7 @@ class _Run:
         self._work_dir = work_dir
         self.data: PreparedData
         self._duplicates = ""  # Directory with unlabeled images to leave out.
+        self.device_hours: dict[str, float] = {}  # By name of the training.
 
     def prepare(self) -> None:
         """Labeled, unlabeled, test and, if given, validation images become shards."""
@@ -183,6 +187,7 @@ class _Run:
         directory = self._directory(name)
         validation = self.data.validation
         train(job, directory, self._strategy, self._options, name, validation)
+        self.device_hours[name] = read_manifest(directory)["timing"].get("device_hours", 0)
         return directory
 
     def _started_from(self, teacher: str, job: TrainingJob) -> TrainingJob:

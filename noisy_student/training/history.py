@@ -11,19 +11,27 @@ from noisy_student.stages import full_disk
 HISTORY = "history.jsonl"
 
 
-def append(directory: str, row: dict) -> None:
-    """Adds a line. A line that a kill or a full disk cut off stays its own.
+class HistoryWriter:
+    """Adds lines. One that a kill or a full disk cut off, in an earlier process, stays.
 
     Args:
         directory: Of the training.
-        row: JSON values with `step`.
     """
-    path = os.path.join(directory, HISTORY)
-    with (
-        full_disk.explained(directory, HISTORY),
-        tf.io.gfile.GFile(path, "a") as history,
-    ):
-        history.write(("" if _ends_whole(path) else "\n") + json.dumps(row) + "\n")
+
+    def __init__(self, directory: str):
+        self._directory, self._path = directory, os.path.join(directory, HISTORY)
+        self._before: str | None = None  # The next line; until the first: not known.
+
+    def append(self, row: dict) -> None:
+        """Adds a line: JSON values with `step`."""
+        if self._before is None:
+            self._before = "" if _ends_whole(self._path) else "\n"
+        with (
+            full_disk.explained(self._directory, HISTORY),
+            tf.io.gfile.GFile(self._path, "a") as history,
+        ):
+            history.write(f"{self._before}{json.dumps(row)}\n")
+        self._before = ""
 
 
 def read_history(directory: str) -> list[dict]:
@@ -38,6 +46,30 @@ def read_history(directory: str) -> list[dict]:
                 row = json.loads(line)
                 rows[row["step"]] = row
     return [rows[step] for step in sorted(rows)]
+
+
+def timing(directory: str, images_per_step: int, replicas: int) -> dict:
+    """How long a training took, in all processes that took part one after the other.
+
+    Steps that were done twice, after a kill, count once.
+
+    Args:
+        directory: Of the training.
+        images_per_step: Over all replicas.
+        replicas: Of the last process.
+
+    Returns:
+        `seconds`, compiling and evaluations included; `images_per_second`; and
+        `device_hours`, seconds · replicas / 3600.
+    """
+    rows = read_history(directory)
+    seconds = sum(row["timing"].get("seconds", 0.0) for row in rows)
+    images = rows[-1]["step"] * images_per_step if rows else 0
+    return {
+        "seconds": round(seconds, 2),
+        "images_per_second": round(images / max(seconds, 1e-9), 1),
+        "device_hours": round(seconds * replicas / 3600, 4),
+    }
 
 
 def _ends_whole(path: str) -> bool:

@@ -78,6 +78,8 @@ def train(
         results = _results(run, info)
         bad_records.print_note(results["skipped_records"])
         stage.finish(results=results, timing=timing)
+    if not options.keep_finished:
+        tf.io.gfile.rmtree(os.path.join(directory, checkpoints.CHECKPOINTS))
     return info
 
 

@@ -9,8 +9,10 @@ import dataclasses
 import logging
 import os
 import sys
+import time
 
 import orbit
+import tensorflow as tf
 
 from data import service_workers
 from data.errors import InputError
@@ -37,6 +39,14 @@ class LoopOptions(duration.WithDurations):
         "100 steps", "Between two checkpoints; steps, epochs or images."
     )
     keep_checkpoints: int = setting(3, "Newest checkpoints that are kept.")
+    keep_finished: bool = setting(
+        True, "Keep the checkpoints of a training that is finished too."
+    )
+    profile_loop: int = setting(
+        0,
+        "Which loop of this process TensorFlow's profiler looks at, for TensorBoard; in "
+        "the first, functions are compiled. 0: none.",
+    )
     evaluation_interval: str = setting(
         "",
         "Between two evaluations on validation data, each at the end of a loop; steps, "
@@ -55,6 +65,10 @@ class LoopOptions(duration.WithDurations):
                 raise InputError(
                     f"`{name}`: expected 1 or more; received {getattr(self, name)}."
                 )
+        if self.profile_loop < 0:
+            raise InputError(
+                f"`profile_loop`: expected 0 or more; received {self.profile_loop}."
+            )
         for name in self.durations:
             value = getattr(self, name)
             if name == "evaluation_interval" and not value:
@@ -121,9 +135,11 @@ class TrainingLoop:
             items_per_unit=run.job.images_per_step,
         )
         self._controller.train_actions += (self._report,)
+        self._history = history.HistoryWriter(run.directory)
+        self._loops, self._loop_began = 0, time.monotonic()
 
     def run(self) -> dict:
-        """Trains to the end; returns `seconds` and `images_per_second`.
+        """Trains to the end; returns `history.timing`.
 
         Raises:
             InputError: The disk is full.
@@ -140,7 +156,9 @@ class TrainingLoop:
             while not self.run_steps():
                 if termination.asked():
                     self._stop()
-        return self._progress.finish()
+        self._progress.finish()
+        replicas = run.trainer.strategy.num_replicas_in_sync
+        return history.timing(run.directory, run.job.images_per_step, replicas)
 
     def run_steps(self) -> bool:
         """One loop on the device; with nothing left to do, saves and returns True."""
@@ -150,8 +168,15 @@ class TrainingLoop:
                 self._controller.save_checkpoint()
                 return True
             until = min(step + self._run.options.steps_per_loop, total)
-            self._controller.train(until, checkpoint_at_completion=False)
+            with self._profiled():
+                self._controller.train(until, checkpoint_at_completion=False)
         return False
+
+    def _profiled(self) -> contextlib.AbstractContextManager:
+        self._loops += 1
+        if self._loops != self._run.options.profile_loop:
+            return contextlib.nullcontext()
+        return tf.profiler.experimental.Profile(_summaries(self._run))
 
     def _report(self, means: dict) -> None:
         """What is done after each loop, before its checkpoint."""
@@ -164,10 +189,15 @@ class TrainingLoop:
                 found = run.best.evaluate(run.trainer, step, run.model_info(), name)
             means |= found  # orbit writes them to TensorBoard.
         row = {"step": step, **means}
-        row["timing"] = {"images_per_second": row.pop("images_per_second")}
+        now = time.monotonic()
+        seconds, self._loop_began = now - self._loop_began, now
+        row["timing"] = {
+            "images_per_second": row.pop("images_per_second"),
+            "seconds": round(seconds, 3),
+        }
         if self._watch:
             row["data_service"] = self._watch.take(look=step >= run.job.total_steps)
-        history.append(run.directory, row)
+        self._history.append(row)
 
     def _stop(self) -> None:
         """What a SIGTERM leads to, once a loop has ended."""
@@ -202,8 +232,12 @@ def _controller(run: OngoingTraining) -> orbit.Controller:
             strategy=trainer.strategy,
             steps_per_loop=options.steps_per_loop,
             checkpoint_manager=manager,
-            summary_dir=os.path.join(run.directory, "tensorboard"),
+            summary_dir=_summaries(run),
         )
+
+
+def _summaries(run: OngoingTraining) -> str:
+    return os.path.join(run.directory, "tensorboard")
 
 
 @contextlib.contextmanager

@@ -277,8 +277,9 @@ def test_a_full_disk_is_one_error_and_leaves_what_was_good(
 
 def test_a_history_cut_off_by_a_full_disk_goes_on_in_a_new_line(tmp_path):
     (tmp_path / "history.jsonl").write_text('{"step": 1}\n{"st')
-    history.append(str(tmp_path), {"step": 2})
-    history.append(str(tmp_path), {"step": 3})
+    writer = history.HistoryWriter(str(tmp_path))
+    writer.append({"step": 2})
+    writer.append({"step": 3})
     assert [row["step"] for row in read_history(str(tmp_path))] == [1, 2, 3]
 
 

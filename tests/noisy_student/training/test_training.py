@@ -14,10 +14,11 @@ from data.errors import InputError
 from noisy_student.iteration.jobs import student_job, teacher_job
 from noisy_student.models import model_files
 from noisy_student.preparation.preparation import PreparedData
+from noisy_student.stages.manifest import read_manifest
 from noisy_student.strategy import check_group_size, check_parts
 from noisy_student.training import training
+from noisy_student.training.history import read_history
 from noisy_student.training.train_step import NoisyStudentTrainer
-from noisy_student.training.training import read_history
 from noisy_student.training.training_loop import LoopOptions
 
 
@@ -30,6 +31,13 @@ def test_resumed_training_equals_an_unbroken_one(job, tmp_path, assert_resumes):
     assert_resumes(job, killed_before_loop=3)
     steps = [row["step"] for row in read_history(str(tmp_path / "killed"))]
     assert steps == list(range(2, job.total_steps + 1, 2))
+    timing = read_manifest(str(tmp_path / "killed"))["timing"]
+    rows = read_history(str(tmp_path / "killed"))
+    seconds = sum(row["timing"]["seconds"] for row in rows)  # Of both processes.
+    assert timing["seconds"] == pytest.approx(seconds, abs=0.01)
+    assert timing["device_hours"] == pytest.approx(seconds / 3600, abs=1e-4)
+    rate = timing["images_per_second"]
+    assert rate == pytest.approx(20 * job.total_steps / seconds, rel=0.01)
 
 
 @pytest.mark.slow
@@ -94,6 +102,16 @@ def test_saved_model_is_the_average_not_the_last_weights(job, cpu, tmp_path):
     raw = np.concatenate([v.numpy().ravel() for v in trainer.model.variables])
     kept = np.concatenate([v.numpy().ravel() for v in saved.variables])
     assert np.abs(raw - kept).max() > 1e-4
+
+
+def test_a_loop_is_profiled_and_finished_checkpoints_go_if_asked(job, cpu, tmp_path):
+    settings = dataclasses.replace(job.training, duration="6 steps", warmup="0 steps")
+    short = dataclasses.replace(job, training=settings)
+    options = LoopOptions(steps_per_loop=2, keep_finished=False, profile_loop=2)
+    info = training.train(short, str(tmp_path), cpu, options)
+    assert not (tmp_path / "checkpoints").exists()
+    assert len(list(tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb"))) == 1
+    assert training.train(short, str(tmp_path), cpu, options) == info
 
 
 def test_loss_is_labeled_plus_ratio_times_pseudo(tiny, prepared, finished_run, cpu):
