@@ -233,14 +233,15 @@ FULL = textwrap.dedent(
     """
     import sys
     from tests.noisy_student.training.test_safe_training import OPTIONS, short_config
-    from noisy_student import iterate, strategy
+    from noisy_student import strategy
+    from noisy_student.iteration.jobs import teacher_job
     from noisy_student.preparation import preparation
     from noisy_student.training import training
     from tpu_scripts import setting_flags
     output, data = sys.argv.pop(), sys.argv.pop()
     cpu = strategy.create_strategy("cpu")
     prepared = preparation.prepare(short_config().data, data, seed=0)
-    job = jobs.teacher_job(short_config(), prepared)
+    job = teacher_job(short_config(), prepared)
     if ROOM:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, ROOM))
