@@ -231,6 +231,22 @@ def test_no_step_has_two_copies_of_a_record(pseudo_labeled, replicas):
     assert collections.Counter(found[:10]) == {0: 1, 1: 3, 2: 2, 3: 4}
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_nor_where_an_epoch_ends_within_a_step(tmp_path, write_records, replicas):
+    # 15 examples, 4 a step: the first of the second epoch completes a step of the first.
+    rows = [
+        {records.ID: f"id{i}".encode(), records.IMAGE: b"", records.COPIES: 3}
+        for i in range(5)
+    ]
+    examples = RecordSet(write_records(tmp_path, rows, (5,)), (15,), CLASSES)
+    stream = _stream(examples, kind="pseudo_labeled")
+    share, batch = streams.HostShare(replicas=replicas), 4 // replicas
+    found = pipeline.named_examples(stream, batch, 0, 12 * 15, share)
+    for start in range(0, len(found), 4):
+        step = [(example["id"], example["epoch"]) for example in found[start : start + 4]]
+        assert len(set(step)) == 4
+
+
 def test_pseudo_labeled_batches_carry_their_probabilities(pseudo_labeled):
     stream = _stream(pseudo_labeled, kind="pseudo_labeled")
     batches = pipeline.training_batches(stream, 5)
