@@ -41,17 +41,15 @@ class Augmentation:
     def __post_init__(self) -> None:
         check_crop(self.crop)
         if self.num_ops < 0:
-            raise InputError(
-                f"Invalid `num_ops`: expected 0 or more; received {self.num_ops}."
-            )
+            raise InputError(f"`num_ops`: expected 0 or more; received {self.num_ops}.")
         if not 0 <= self.magnitude <= 100:
             raise InputError(
-                f"Invalid `magnitude`: expected 0 to 100 (10 is the level 1); "
+                f"`magnitude`: expected 0 to 100 (10 is the level 1); "
                 f"received {self.magnitude}."
             )
         if self.randaugment_mode not in randaugment.MODES:
             raise InputError(
-                f"Invalid `randaugment_mode`: expected one of {randaugment.MODES}; "
+                f"`randaugment_mode`: expected one of {randaugment.MODES}; "
                 f"received {self.randaugment_mode!r}."
             )
 
@@ -63,7 +61,7 @@ def without_noise(crop: str) -> Augmentation:
 
 def check_crop(crop: str) -> None:
     if crop not in CROPS:
-        raise InputError(f"Invalid `crop`: expected one of {CROPS}; received {crop!r}.")
+        raise InputError(f"`crop`: expected one of {CROPS}; received {crop!r}.")
 
 
 # Named settings; docs/input.md says which mode of RandAugment each has, and why.

@@ -124,7 +124,7 @@ class RandAugment:
     def __init__(self, num_ops: int, magnitude: float, size: int, mode: str):
         if mode not in MODES:
             raise ValueError(
-                f"Invalid `randaugment_mode`: expected one of {MODES}; received {mode!r}."
+                f"`randaugment_mode`: expected one of {MODES}; received {mode!r}."
             )
         translate, cutout = (size // 8, size // 8) if size <= 64 else (100, 40)
         self._num_ops, self._mode, self._ops = num_ops, mode, OPS[mode]

@@ -106,7 +106,7 @@ def _in_noisy_rows(kind: str, noisy: tf.Tensor, inputs: tf.Tensor) -> tf.Tensor:
 
 def _check_rate(rate: float) -> float:
     if not 0 <= rate < 1:
-        raise ValueError(f"Invalid `rate`: expected 0 <= rate < 1; received {rate}.")
+        raise ValueError(f"`rate`: expected 0 <= rate < 1; received {rate}.")
     return float(rate)
 
 

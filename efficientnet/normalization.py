@@ -79,7 +79,7 @@ class BatchNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         if group_size < GLOBAL:
             raise ValueError(
-                "Invalid `group_size`: expected a number of replicas, 0 (automatic) or "
+                "`group_size`: expected a number of replicas, 0 (automatic) or "
                 f"-1 (all); received {group_size}."
             )
         self.momentum, self.epsilon, self.group_size = momentum, epsilon, group_size
@@ -202,8 +202,7 @@ def group_size_for(group_size: int, replicas: int) -> int:
     size = replicas if group_size == GLOBAL else group_size
     if replicas % size:
         raise ValueError(
-            f"Invalid `group_size`: expected a divisor of the {replicas} replicas; "
-            f"received {size}."
+            f"`group_size`: expected a divisor of the {replicas} replicas; received {size}."
         )
     return size
 

@@ -137,8 +137,7 @@ def get_variant(name: str) -> Variant:
     near = difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.4)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise ValueError(
-        f"Unknown `variant`: expected one of {', '.join(VARIANTS)}; "
-        f"received {name!r}.{hint}"
+        f"`variant`: expected one of {', '.join(VARIANTS)}; received {name!r}.{hint}"
     )
 
 

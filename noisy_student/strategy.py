@@ -109,7 +109,8 @@ def check_group_size(name: str, group_size: int, strategy: tf.distribute.Strateg
     try:
         group_size_for(group_size, strategy.num_replicas_in_sync)
     except ValueError as error:
-        raise InputError(f"`{name}`: {error}") from error
+        problem = str(error).removeprefix("`group_size`: ")
+        raise InputError(f"`{name}`: {problem}") from error
 
 
 def _tpu_strategy(tpu):

@@ -61,7 +61,7 @@ def to_keras_applications(
     name = variant.replace("efficientnet-b", "EfficientNetB")
     if not hasattr(keras.applications, name):
         raise ValueError(
-            "Invalid `variant`: expected efficientnet-b0 to efficientnet-b7, which "
+            "`variant`: expected efficientnet-b0 to efficientnet-b7, which "
             f"keras.applications has; received {variant!r}."
         )
     classes = model.get_layer(places.CLASSIFIER).units
@@ -145,6 +145,6 @@ def _layer(
         if layer.name.startswith(name) and isinstance(layer, kind):
             return layer
     raise ValueError(
-        "Invalid `source`: expected a model of keras.applications.EfficientNetB0 … B7 with "
+        "`source`: expected a model of keras.applications.EfficientNetB0 … B7 with "
         f"include_top=True; {model.name} has no layer {name!r}."
     )

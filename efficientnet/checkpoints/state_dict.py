@@ -110,7 +110,7 @@ def _named(model: keras.Model, naming: str) -> dict[Place, tuple[str, keras.Vari
     """Each weight's name in the file, and the weight, by place."""
     if naming not in NAMINGS:
         raise ValueError(
-            f"Invalid `naming`: expected one of {', '.join(NAMINGS)}; received {naming!r}."
+            f"`naming`: expected one of {', '.join(NAMINGS)}; received {naming!r}."
         )
     blocks = places.blocks_of(model)
     layer_name = _timm_layer if naming == "timm" else _lite_layer

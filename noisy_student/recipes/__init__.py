@@ -18,7 +18,6 @@ def load(name: str) -> Config:
         near = difflib.get_close_matches(name, names(), n=3, cutoff=0.4)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise InputError(
-            f"Unknown `recipe`: expected one of {', '.join(names())}; received "
-            f"{name!r}.{hint}"
+            f"`recipe`: expected one of {', '.join(names())}; received {name!r}.{hint}"
         )
     return importlib.import_module(f"{__name__}.{name}").CONFIG

@@ -202,11 +202,11 @@ def test_clean_is_the_whole_of_a_small_image(noise_image, encode, image_format):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crop": "center"}, r"Invalid `crop`.*'inception', 'pad'.*received 'center'"),
-        ({"num_ops": -1}, r"Invalid `num_ops`.*0 or more; received -1"),
-        ({"magnitude": -1.0}, r"Invalid `magnitude`.*0 to 100.*received -1.0"),
-        ({"magnitude": 101}, r"Invalid `magnitude`.*received 101"),
-        ({"randaugment_mode": "x"}, r"Invalid `randaugment_mode`.*received 'x'"),
+        ({"crop": "center"}, r"`crop`.*'inception', 'pad'.*received 'center'"),
+        ({"num_ops": -1}, r"`num_ops`.*0 or more; received -1"),
+        ({"magnitude": -1.0}, r"`magnitude`.*0 to 100.*received -1.0"),
+        ({"magnitude": 101}, r"`magnitude`.*received 101"),
+        ({"randaugment_mode": "x"}, r"`randaugment_mode`.*received 'x'"),
     ],
 )
 def test_invalid_settings_are_refused(settings, message):

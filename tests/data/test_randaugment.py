@@ -436,7 +436,7 @@ def test_two_ops_are_applied_one_after_the_other(noise_image):
 
 
 def test_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match=r"Invalid `randaugment_mode`.*received 'both'"):
+    with pytest.raises(ValueError, match=r"`randaugment_mode`.*received 'both'"):
         ra.RandAugment(2, 9, 32, "both")
 
 

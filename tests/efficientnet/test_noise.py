@@ -120,7 +120,7 @@ def test_frozen_stochastic_depth_keeps_every_branch(random_inputs):
 @pytest.mark.parametrize("make", NOISE)
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
 def test_a_bad_rate_is_refused(make, rate):
-    with pytest.raises(ValueError, match=f"Invalid `rate`.*0 <= rate < 1.*{rate}"):
+    with pytest.raises(ValueError, match=f"`rate`.*0 <= rate < 1.*{rate}"):
         make(rate)
 
 
