@@ -82,7 +82,7 @@ def test_resolution_and_dropout_are_the_published_ones(name, resolution, dropout
 
 
 def test_unknown_variant_error_names_value_choices_and_nearest():
-    with pytest.raises(ValueError, match="Unknown `variant`") as caught:
+    with pytest.raises(ValueError, match="`variant`: expected") as caught:
         variants.get_variant("EfficientNet-B7")
     message = str(caught.value)
     assert "received 'EfficientNet-B7'" in message

@@ -211,7 +211,7 @@ def test_bad_input_ends_with_one_message_and_no_traceback(tmp_path):
     printed = run_script(
         "iterate", "--recipe=digit", f"--work_dir={tmp_path}/run", expect=1
     )
-    assert "Error: Unknown `recipe`" in printed
+    assert "Error: `recipe`" in printed
     assert "Did you mean digits" in printed
     assert "Traceback" not in printed
     assert not os.path.exists(tmp_path / "run")

@@ -108,7 +108,7 @@ def test_bad_arguments_are_named(model, tmp_path):
 
     cases = [
         (read("torch"), "`from`: expected tf1, timm.*'torch'"),
-        (read("timm", variant="efficientnet-b11"), "Unknown `variant`.*b11"),
+        (read("timm", variant="efficientnet-b11"), "`variant`: expected.*b11"),
         (read("timm"), "of shape .*another variant"),
         (read("lite"), "_fc.bias"),
         (read("tf1"), "prefix of a TF1 checkpoint"),
