@@ -1,7 +1,6 @@
 """A whole run: the settings of its parts, and what fits together."""
 
 import dataclasses
-import math
 
 from data import soft_labels
 from data.augmentation import Augmentation
@@ -9,7 +8,7 @@ from data.errors import InputError
 from data.settings import differences, setting
 from noisy_student.config.data import DataConfig, check_data
 from noisy_student.config.model import ModelConfig, check_model, check_student_size
-from noisy_student.config.ranges import check_positive, check_range
+from noisy_student.config.ranges import check_range
 from noisy_student.config.selection import SelectionConfig, check_selection
 from noisy_student.config.training import TrainingConfig, check_training
 
@@ -59,9 +58,23 @@ class Config:
     seed: int = setting(0, "Of every random draw of the run.")
 
 
+# Training seeds are multiplied by 2^32 on the way to a draw, and must stay below 2^31.
+_GENERATIONS, MOST_SEED = 1000, 2_147_482
+
+
 def seed_of(seed: int, generation: int) -> int:
-    """The seed of a generation's training: runs of other seeds share none of them."""
-    return 1000 * seed + generation
+    """The seed of a generation's training: runs of other seeds share none of them.
+
+    Args:
+        seed: Of the run, 0 to 2,147,482.
+        generation: 0 to 999.
+
+    Raises:
+        InputError: One of them is outside.
+    """
+    check_range("seed", seed, 0, MOST_SEED)
+    check_range("generation", generation, 0, _GENERATIONS - 1)
+    return _GENERATIONS * seed + generation
 
 
 def check(config: Config) -> None:
@@ -75,8 +88,8 @@ def check(config: Config) -> None:
         check_training(getattr(config, f"{role}_training"), f"{role}_")
     check_selection(config.selection)
     _check_selection_of_run(config)
-    check_positive("generations", config.generations)
-    check_range("seed", config.seed, 0, math.inf)
+    check_range("generations", config.generations, 1, _GENERATIONS - 1)
+    check_range("seed", config.seed, 0, MOST_SEED)
     check_data(config.data)
     if config.stop_when_no_gain and not config.data.validation_data:
         raise InputError(

@@ -138,3 +138,24 @@ def test_a_run_has_no_choice_to_keep(tiny):
     unchanged = config.SelectionConfig(selection="unchanged")
     with pytest.raises(InputError, match="selection.*unchanged"):
         config.check(dataclasses.replace(tiny, selection=unchanged))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "`seed`: expected 0 to 2147482; received -1"),
+        ({"seed": 2_147_483}, "`seed`.*received 2147483"),
+        ({"generations": 0}, "`generations`: expected 1 to 999; received 0"),
+        ({"generations": 1000}, "`generations`.*received 1000"),
+    ],
+)
+def test_seeds_and_generations_have_bounds(tiny, changes, message):
+    with pytest.raises(InputError, match=message):
+        config.check(dataclasses.replace(tiny, **changes))
+
+
+def test_no_two_trainings_share_a_seed_and_draws_do_not_overflow():
+    assert config.seed_of(3, 7) == 3007
+    assert config.seed_of(config.run.MOST_SEED, 999) < 2**31
+    with pytest.raises(InputError, match="`generation`: expected 0 to 999"):
+        config.seed_of(0, 1000)
