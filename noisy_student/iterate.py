@@ -30,6 +30,7 @@ from noisy_student.preparation.deduplication import find_duplicates
 from noisy_student.preparation.evaluation_images import own_sets
 from noisy_student.preparation.preparation import PreparedData, prepare
 from noisy_student.report import report
+from noisy_student.stages import layout
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training.job import TrainingJob
 from noisy_student.training.training import train
@@ -73,7 +74,7 @@ def iterate(
             break  # And the teacher before it stays.
         teacher = student
 
-    export(teacher, os.path.join(work_dir, "export"))  # The last student, then.
+    export(teacher, os.path.join(work_dir, layout.EXPORT))  # The last student, then.
     summary = run_files.summary(config, run.data, generations)
     summary["exported"] = os.path.relpath(teacher, work_dir)
     summary["timing"] = {
@@ -81,7 +82,7 @@ def iterate(
         "training_device_hours": round(sum(run.device_hours.values()), 4),
     }
     report.write_report(work_dir, summary)
-    files.write_json(os.path.join(work_dir, run_files.SUMMARY), summary)
+    files.write_json(os.path.join(work_dir, layout.SUMMARY), summary)
     return summary
 
 
@@ -104,19 +105,19 @@ class _Run:
     def prepare(self) -> None:
         """Labeled, unlabeled, test and, if given, validation images become shards."""
         config = self._config
-        self.data = prepare(config.data, self._directory("data"), config.seed)
+        self.data = prepare(config.data, self._directory(layout.DATA), config.seed)
         check_with_data(config, self.data)
         if config.data.dedup_by:  # Validation and test images among unlabeled ones.
             self._duplicates = find_duplicates(
                 self.data.unlabeled,
                 list(own_sets(self.data).values()),
-                self._directory("data", "duplicates"),
+                self._directory(layout.DUPLICATES),
                 config.data.dedup_by,
             )
 
     def train_teacher(self) -> str:
         """On labels alone."""
-        return self._train("generation_0/teacher", teacher_job(self._config, self.data))
+        return self._train(layout.TEACHER, teacher_job(self._config, self.data))
 
     def pseudo_label(self, generation: int, teacher: str) -> RecordSet:
         """What the student learns beside the labels; with an online teacher, images.
@@ -132,25 +133,24 @@ class _Run:
         if config.noised_teacher:
             noise = TeacherNoise(config.augmentation, config.seed)
         calibrate_on = self.data.validation if config.calibrate else None
-        here = f"generation_{generation}"
         predictions = label(
             teacher,
             self.data.unlabeled,
-            self._directory(here, "predictions"),
+            self._directory(layout.predictions(generation)),
             self._strategy,
             LabelingOptions(
                 noise=noise, calibrate_on=calibrate_on, label_format=config.label_format
             ),
-            name=f"{here}/predictions",
+            name=layout.predictions(generation),
         )
         return balance(
             self.data.unlabeled,
             predictions,
-            self._directory(here, "balanced"),
+            self._directory(layout.balanced(generation)),
             config.selection,
             config.seed,
             BalancingOptions(duplicates=self._duplicates),
-            name=f"{here}/balanced",
+            name=layout.balanced(generation),
         )
 
     def train_student(
@@ -160,7 +160,7 @@ class _Run:
         if self._config.online_teacher:
             job = dataclasses.replace(job, online_teacher=teacher)
         job = self._started_from(teacher, job)
-        return self._train(f"generation_{generation}/student", job)
+        return self._train(layout.student(generation), job)
 
     def train_control(self) -> str:
         """The first student, but on labels alone: every generation is compared with it.
@@ -168,8 +168,8 @@ class _Run:
         It is trained once: later calls find it finished.
         """
         job = student_job(self._config, self.data, 1, None)
-        job = self._started_from(self._directory("generation_0/teacher"), job)
-        return self._train("generation_1/control", job)
+        job = self._started_from(self._directory(layout.TEACHER), job)
+        return self._train(layout.CONTROL, job)
 
     def measured(
         self, generation: int, role: str, model: str, control: str | None = None
@@ -177,8 +177,7 @@ class _Run:
         """One row of the summary: models on validation and test images."""
         row = {"generation": generation, "role": role, **self._evaluated(model)}
         if generation and not self._config.online_teacher:
-            here = self._directory(f"generation_{generation}")
-            row["pseudo_labels"] = run_files.pseudo_labels(here)
+            row["pseudo_labels"] = run_files.pseudo_labels(self._work_dir, generation)
         if control:
             row["control"] = self._evaluated(control)
         return row
@@ -201,5 +200,5 @@ class _Run:
         metrics = evaluate(model, self.data.evaluation_sets(), self._strategy, name)
         return run_files.measured(name, read_manifest(model)["results"], metrics)
 
-    def _directory(self, *parts: str) -> str:
-        return os.path.join(self._work_dir, *parts)
+    def _directory(self, name: str) -> str:
+        return os.path.join(self._work_dir, name)

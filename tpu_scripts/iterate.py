@@ -15,6 +15,7 @@ from noisy_student.iterate import iterate
 from noisy_student.iteration.checks import check_run
 from noisy_student.planning import run_plan
 from noisy_student.report import report
+from noisy_student.stages import layout
 from noisy_student.tables import format_table
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import augmentation_flags, plan_flags, setting_flags, strategy_flags
@@ -64,12 +65,12 @@ def main() -> None:
     print()
     print(format_table(report.table(summary)))
     print(f"\nReport: {os.path.join(work_dir, report.REPORT)}")
-    print(f"Model:  {os.path.join(work_dir, 'export', 'saved_model')}")
+    print(f"Model:  {os.path.join(work_dir, layout.EXPORT, layout.SAVED_MODEL)}")
 
 
 def _show_plan(settings, strategy, options):
     check_run(settings, strategy, options)
-    data = os.path.join(_WORK_DIR.value, "data")
+    data = os.path.join(_WORK_DIR.value, layout.DATA)
     plan_flags.show(
         run_plan.plan_run(settings, strategy),
         lambda: run_plan.speeds_of_run(settings, data, strategy),

@@ -13,10 +13,9 @@ from data.errors import InputError
 from noisy_student.export import model_card, tflite
 from noisy_student.lineage.provenance import RECORD, provenance
 from noisy_student.models import model_files
+from noisy_student.stages.layout import SAVED_MODEL
 from noisy_student.stages.manifest import Stage
 from noisy_student.stages.parents import Parent
-
-SAVED_MODEL = "saved_model"
 
 
 class ImageClassifier(tf.Module):

@@ -9,11 +9,11 @@ from data import files
 from noisy_student.export import tflite
 from noisy_student.models import model_files
 from noisy_student.models.model_files import ModelInfo
+from noisy_student.stages.layout import SAVED_MODEL
 from noisy_student.tables import count, percent
 
 CARD = "MODEL.md"
 SHOWN_CLASSES = 20
-_SAVED_MODEL = "saved_model"
 _FORMAT_NOTES = {
     "float32": "TFLite, weights and arithmetic float32",
     "float16": "TFLite, weights float16",
@@ -120,7 +120,7 @@ def _lineage(record: dict) -> list[tuple[str, ...]]:
 def _files(directory: str, tflite_names: list[str]) -> list[tuple[str, str, str]]:
     """Name, size and content of every file of the export but the card."""
     notes = {
-        f"{_SAVED_MODEL}/": "SavedModel: image files in, class names out; TensorFlow alone",
+        f"{SAVED_MODEL}/": "SavedModel: image files in, class names out; TensorFlow alone",
         model_files.MODEL: "Keras model: cropped images in, logits out",
         model_files.INFO: "class names, image size, crop",
         **{tflite.file_name(n): _FORMAT_NOTES[n] for n in tflite_names},

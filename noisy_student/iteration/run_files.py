@@ -11,9 +11,9 @@ from data.settings import differences
 from noisy_student.config import Config
 from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
 from noisy_student.preparation.preparation import PreparedData
+from noisy_student.stages import layout
+from noisy_student.stages.layout import CONFIG, SUMMARY
 from noisy_student.stages.manifest import read_manifest
-
-CONFIG, SUMMARY = "config.json", "summary.json"
 
 
 def claim(work_dir: str, config: Config) -> None:
@@ -75,11 +75,11 @@ def gained(generations: list[dict]) -> bool:
     return now["validation_top_1"] > before["validation_top_1"]
 
 
-def pseudo_labels(generation_directory: str) -> dict:
+def pseudo_labels(work_dir: str, generation: int) -> dict:
     """What labeling and balancing put on record, without their lists of files."""
-    predictions = os.path.join(generation_directory, "predictions")
+    predictions = os.path.join(work_dir, layout.predictions(generation))
     labeled, calibration = read_manifest(predictions), read_calibration(predictions)
-    balanced = read_manifest(os.path.join(generation_directory, "balanced"))
+    balanced = read_manifest(os.path.join(work_dir, layout.balanced(generation)))
     return {
         "mean_confidence": labeled["results"]["mean_confidence"],
         "pool_accuracy": labeled["results"]["accuracy"],

@@ -13,6 +13,7 @@ import tensorflow as tf
 from data import files
 from data.records import RecordSet
 from noisy_student.models import model_files
+from noisy_student.stages import layout
 from noisy_student.stages.manifest import MANIFEST
 from noisy_student.stages.parents import resolved
 from noisy_student.training import best_model
@@ -103,7 +104,7 @@ def model(child: dict, role: str, weights_sha256: str) -> Ancestor | None:
         Of an export the training behind it, where that is still there.
     """
     generation = above(child["directory"])
-    others = os.path.join(above(generation), "generation_*")
+    others = os.path.join(above(generation), layout.GENERATIONS)
     found = _find(
         _recorded(child, role, model_record),
         # Neighbours that do not match are other models, not this one changed.
@@ -160,7 +161,7 @@ def stages(parent: str, stage: str) -> list[dict]:
 
 
 def name_of(model: str) -> str:
-    """`generation_<g>/<role>` in the layout of `iterate`."""
+    """`generation_<g>/<role>` in a run's `layout`."""
     return "/".join(model.rstrip("/").split("/")[-2:])
 
 

@@ -13,8 +13,7 @@ from noisy_student.lineage import ancestors, verification
 from noisy_student.lineage.ancestors import Ancestor
 from noisy_student.lineage.lineage_facts import facts_of
 from noisy_student.lineage.verification import Mismatch
-
-_SUMMARY = "summary.json"  # Of a whole run, see `iterate`.
+from noisy_student.stages import layout
 
 
 @dataclasses.dataclass
@@ -67,12 +66,12 @@ def last_student(work_dir: str) -> str:
     Raises:
         InputError: No training of it is finished.
     """
-    path = os.path.join(work_dir, _SUMMARY)
+    path = os.path.join(work_dir, layout.SUMMARY)
     if tf.io.gfile.exists(path):
         return os.path.join(work_dir, files.read_json(path)["exported"])
     found = [
         (int(generation.rpartition("_")[2]), stage["directory"])
-        for generation in tf.io.gfile.glob(os.path.join(work_dir, "generation_*"))
+        for generation in tf.io.gfile.glob(os.path.join(work_dir, layout.GENERATIONS))
         for stage in ancestors.stages(generation, "train")
         if os.path.basename(stage["directory"]) in ("teacher", "student")
     ]

@@ -7,7 +7,6 @@ left out.
 
 import dataclasses
 import os
-import re
 
 import tensorflow as tf
 
@@ -17,9 +16,9 @@ from noisy_student.evaluation.evaluation import METRICS
 from noisy_student.lineage import ancestors
 from noisy_student.lineage.ancestors import above, name_of
 from noisy_student.models.model_files import ModelInfo
+from noisy_student.stages import layout
 
 RECORD = "record"  # Where the manifest of an export keeps it.
-_CONFIG = "config.json"  # Of a whole run, see `iterate`.
 
 
 def provenance(model: str, info: ModelInfo) -> dict:
@@ -98,17 +97,17 @@ def training_facts(model: str, manifest: dict) -> dict:
 
 
 def _place(model: str, has_pseudo_labels: bool) -> tuple[str | None, int | None]:
-    """Role and generation, from the name `generation_<g>/<role>` of the directory."""
-    match = re.fullmatch(r"generation_(\d+)/(teacher|student|control)", name_of(model))
-    if not match:
+    """Role and generation, from the name of the directory."""
+    found = layout.role_of(name_of(model))
+    if not found:
         return "student" if has_pseudo_labels else None, None
-    generation, role = int(match[1]), match[2]
+    role, generation = found
     return (role, generation) if (role == "student") == has_pseudo_labels else (None, None)
 
 
 def _run_config(model: str, role: str | None, identity: dict) -> dict:
     """The configuration of the run around the model, if it is the model's own."""
-    path = os.path.join(above(above(model)), _CONFIG)
+    path = os.path.join(above(above(model)), layout.CONFIG)
     if not role or not tf.io.gfile.exists(path):
         return {}
     config = files.read_json(path)
@@ -169,7 +168,7 @@ def _data(model: str, manifest: dict, config: dict) -> dict:
 
 def _prepared(model: str) -> dict[str | None, str]:
     """Data set strings by fingerprint of the sets that were prepared for the run."""
-    data = os.path.join(above(above(model)), "data")
+    data = os.path.join(above(above(model)), layout.DATA)
     return {
         ancestors.fingerprint_of(manifest): manifest["identity"]["dataset"]
         for manifest in ancestors.stages(data, "prepare")

@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 from data import files
 from noisy_student.labeling.predictions import read_index
 from noisy_student.labeling.teacher_calibration import read_calibration
+from noisy_student.stages import layout
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.tables import count, percent
 from noisy_student.training.history import read_history
@@ -203,7 +204,7 @@ def _draw_bins(plot: plt.Axes, bins: list[dict]) -> None:
 
 
 def _predictions(work_dir: str, outcome: dict) -> str:
-    return os.path.join(work_dir, f"generation_{outcome['generation']}", "predictions")
+    return os.path.join(work_dir, layout.predictions(outcome["generation"]))
 
 
 def _plot_classes(summary):

@@ -228,7 +228,7 @@ def test_summary_and_report_show_the_calibration(calibrated, finished_run):
     balanced = "generation_1/balanced"
     shutil.copytree(os.path.join(finished, balanced), os.path.join(run, balanced))
     record = fitting.read_calibration(directory)
-    labels = run_files.pseudo_labels(os.path.join(run, "generation_1"))
+    labels = run_files.pseudo_labels(run, 1)
     assert labels["calibration"] == {
         "temperature": record["temperature"],
         "images": 297,
