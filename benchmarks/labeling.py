@@ -114,7 +114,7 @@ def _forward(predictor):
 def _labeling(predictor, directory):
     from data.soft_labels import FLOAT32
     from noisy_student.labeling.prediction_writer import PredictionWriter
-    from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
+    from noisy_student.labeling.shard_labeling import TeacherInput, label_shards
     from noisy_student.models.model_files import ModelInfo
     from noisy_student.stages.manifest import Stage
     from noisy_student.stages.progress import Progress
@@ -123,7 +123,7 @@ def _labeling(predictor, directory):
     unlabeled = write_photos(directory, _IMAGES.value, _CLASSES, shards, labeled=False)
     names = list(unlabeled.class_names)
     teacher = ModelInfo(names, _IMAGE_SIZE.value, "inception", _VARIANT.value, 0, "")
-    images = LabeledImages(unlabeled, teacher)
+    images = TeacherInput(unlabeled, teacher)
     turns = iter(range(1_000_000))
 
     def turn():

@@ -218,14 +218,14 @@ def _serialized_records(path: str) -> Iterator[bytes | BadRecord]:
 
 
 def find_first(
-    examples: Iterable[str],
+    paths: Iterable[str],
     contract: Contract,
     skipped: Iterable[BadRecord] = (),
     decode: bool = True,
 ) -> BadRecord | None:
     """The first `BadRecord` of some files that is not in `skipped`, or None."""
     known = {(bad.file, bad.position) for bad in skipped}
-    for path in examples:
+    for path in paths:
         for _, bad in examine(path, contract, decode):
             if bad and bad.rest_of_file and (path, bad.position) in known:
                 break

@@ -9,7 +9,7 @@ first), error (why a file could not be read; the others are empty then).
 
 from absl import flags
 
-from noisy_student.export.prediction import predict_folder
+from noisy_student.export.folder_prediction import predict_folder
 from tpu_scripts import setting_flags
 
 _MODEL = flags.DEFINE_string(

@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.records import RecordSet
 from data.settings import setting
 from noisy_student.labeling.prediction_writer import PredictionWriter
-from noisy_student.labeling.shard_labeling import LabeledImages, label_shards
+from noisy_student.labeling.shard_labeling import TeacherInput, label_shards
 from noisy_student.labeling.teacher_calibration import calibrate_teacher
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
@@ -208,13 +208,13 @@ def _teacher(
     strategy: tf.distribute.Strategy,
     options: LabelingOptions,
     temperature: float,
-) -> tuple[Predictor, LabeledImages]:
+) -> tuple[Predictor, TeacherInput]:
     """The network, and what it sees."""
     model, info = model_files.load_model(teacher)
     noise = _noise_of(options.noise, info) if options.noise else None
     seed = noise.seed if noise else None
     predictor = Predictor(model, strategy, options.batch_size, seed, temperature)
-    return predictor, LabeledImages(unlabeled, info, noise)
+    return predictor, TeacherInput(unlabeled, info, noise)
 
 
 def _finish(

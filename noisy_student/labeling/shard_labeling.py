@@ -23,7 +23,7 @@ _DRAWS_OF_SHARD = 2**15  # Batches of a shard that have noise of their own.
 
 
 @dataclasses.dataclass(frozen=True)
-class LabeledImages:
+class TeacherInput:
     """What the teacher sees.
 
     Attributes:
@@ -39,7 +39,7 @@ class LabeledImages:
 
 def label_shards(
     predictor: Predictor,
-    images: LabeledImages,
+    images: TeacherInput,
     numbers: Iterable[int],
     writer: PredictionWriter,
     progress: Progress,
@@ -77,7 +77,7 @@ def label_shards(
 
 
 def _batches(
-    images: LabeledImages, numbers: Iterable[int], batch_size: int
+    images: TeacherInput, numbers: Iterable[int], batch_size: int
 ) -> Iterator[dict]:
     """`data.evaluation_input.evaluation_batches`, by file.
 

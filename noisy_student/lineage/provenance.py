@@ -45,11 +45,11 @@ def provenance(model: str, info: ModelInfo) -> dict:
         manifest.get("results", {}).get("weights_sha256") == info.weights_sha256
     )
     if manifest.get("stage") == "train" and of_these_weights:
-        record |= {**training_facts(model, manifest), "lineage": lineage(model)}
+        record |= {**training_facts(model, manifest), "lineage": teachers_of(model)}
     return known(record)
 
 
-def lineage(model: str) -> list[dict]:
+def teachers_of(model: str) -> list[dict]:
     """The chain of teachers that ends with `model`, as far back as it is on record."""
     chain: list[dict] = []
     manifest = ancestors.manifest_of(model)

@@ -99,7 +99,7 @@ def test_an_online_teacher_labels_without_stages(finished_run, tiny, cpu, tmp_pa
     identity = read_manifest(str(tmp_path / "generation_1/student"))["identity"]
     weights = model_files.load_info(str(tmp_path / "generation_0/teacher")).weights_sha256
     assert identity["online_teacher"] == weights
-    chain = provenance.lineage(str(tmp_path / "generation_1/student"))
+    chain = provenance.teachers_of(str(tmp_path / "generation_1/student"))
     assert [link["model"] for link in chain] == [
         "generation_0/teacher",
         "generation_1/student",

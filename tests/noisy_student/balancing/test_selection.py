@@ -90,15 +90,18 @@ def pools(draw):
     }
 
 
+FILTERS = [{"filter": "none"}, *({"min_confidence": low} for low in (0.0, 0.3, 0.305))]
+
+
 @given(
     pools(),
     st.sampled_from(["top_k", "uniform"]),
     st.integers(1, 30),
     st.integers(0, 3),
-    st.sampled_from([0.0, 0.3, 0.305]),
+    st.sampled_from(FILTERS),
 )
 def test_any_pool_gives_the_exact_number_that_brute_force_gives(
-    pool, rule_name, images_per_class, max_copies, minimum
+    pool, rule_name, images_per_class, max_copies, settings
 ):
     classes = pool.pop("classes")
     with tempfile.TemporaryDirectory() as directory:
@@ -108,11 +111,11 @@ def test_any_pool_gives_the_exact_number_that_brute_force_gives(
             classes,
             selection=rule_name,
             max_copies=max_copies,
-            min_confidence=minimum,
+            **settings,
         )
         chosen = predictions.choose(rule, directory)
         copies = predictions.copies(rule, chosen)
-    passing = predictions.confidences >= np.float32(minimum)
+    passing = predictions.confidences >= np.float32(settings.get("min_confidence", 0))
     assert not copies[~passing].any()
     for label in range(classes):
         rows = np.flatnonzero((predictions.labels == label) & passing)
@@ -124,16 +127,16 @@ def test_any_pool_gives_the_exact_number_that_brute_force_gives(
         assert chosen.eligible[label] == len(rows)
 
 
-@given(pools(), st.integers(1, 30), st.sampled_from([0.0, 0.3, 0.305]))
-def test_reference_goes_down_in_steps_of_a_hundredth(pool, images_per_class, minimum):
+@given(pools(), st.integers(1, 30), st.sampled_from(FILTERS))
+def test_reference_goes_down_in_steps_of_a_hundredth(pool, images_per_class, settings):
     classes = pool.pop("classes")
     with tempfile.TemporaryDirectory() as directory:
         predictions = Predictions(directory, **pool)
         rule = predictions.rule(
-            images_per_class, classes, selection="reference", min_confidence=minimum
+            images_per_class, classes, selection="reference", **settings
         )
         chosen = predictions.choose(rule, directory)
-    minimum = float(np.float32(minimum))
+    minimum = float(np.float32(settings.get("min_confidence", 0)))
     for label in range(classes):
         here = predictions.confidences[predictions.labels == label].astype(np.float64)
         here = here[here >= minimum]

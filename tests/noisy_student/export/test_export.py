@@ -14,7 +14,7 @@ import tensorflow as tf
 from data import images, sources
 from data.errors import InputError
 from noisy_student.export.export import export
-from noisy_student.export.prediction import predict_folder
+from noisy_student.export.folder_prediction import predict_folder
 from noisy_student.export.tflite import Converter, TFLiteOptions
 from noisy_student.models import model_files
 from noisy_student.stages.manifest import read_manifest

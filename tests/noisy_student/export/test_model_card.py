@@ -80,7 +80,7 @@ def test_neighbours_that_no_digest_ties_to_the_model_do_not_count(finished_run, 
     """The student of another run between this run's teacher and pseudo-labels."""
     run = shutil.copytree(finished_run[0], tmp_path / "run")
     student = str(run / "generation_1/student")
-    assert len(provenance.lineage(student)) == 2
+    assert len(provenance.teachers_of(student)) == 2
     manifest = files.read_json(f"{student}/manifest.json")
     manifest["identity"]["pseudo_labeled_data"] = "of another run"
     manifest["identity"]["labeled_data"] = "of another run"
@@ -98,7 +98,7 @@ def test_teacher_that_is_gone_is_known_by_its_digest(finished_run, tmp_path):
     run = shutil.copytree(finished_run[0], tmp_path / "run")
     digest = model_files.load_info(str(run / "generation_0/teacher")).weights_sha256
     shutil.rmtree(run / "generation_0")
-    assert provenance.lineage(str(run / "generation_1/student"))[0] == {
+    assert provenance.teachers_of(str(run / "generation_1/student"))[0] == {
         "weights_sha256": digest
     }
 
