@@ -67,7 +67,8 @@ TESTS = {
     "noisy_student/balancing/choosing.py": _SELECTION,
     "noisy_student/balancing/reference_selection.py": _SELECTION,
     "noisy_student/preparation/splits.py": [
-        "tests/noisy_student/preparation/test_preparation.py"
+        "tests/noisy_student/preparation/test_splits.py",
+        "tests/noisy_student/preparation/test_preparation.py",
     ],
     "data/augmentation.py": _AUGMENTATION,
     "data/randaugment.py": _AUGMENTATION,

@@ -74,7 +74,9 @@ def test_skipped_records_are_passed_over_by_position(count, gone, end):
         path = os.path.join(directory, "x.tfrecord")
         records.write_shard(path, [{"label": number} for number in range(count)])
         skipped = [records.BadRecord(path, number, "", "", "") for number in gone]
-        skipped += [records.BadRecord("other", number, "", "", "") for number in range(20)]
+        skipped += [
+            records.BadRecord(f"{directory}/a", number, "", "", "") for number in range(20)
+        ]
         if end is not None:
             skipped.append(records.BadRecord(path, end, "", "", "", rest_of_file=True))
         found = list(records.numbered_examples(path, skipped))

@@ -71,6 +71,14 @@ def test_with_unlabeled_data_all_that_is_not_held_out_is_labeled(pool, seed):
     assert len(parts["unlabeled"].indices) == 5
 
 
+def test_holding_out_leaves_every_class_one_image():
+    parts = split([0] * 4 + [1] * 15, 2, 0, unlabeled_data="more", holdout_fraction=0.95)
+    assert np.bincount(np.array([0] * 4 + [1] * 15)[parts["test"].indices]).tolist() == [
+        3,
+        14,
+    ]
+
+
 def test_another_seed_takes_other_images():
     labels = [0, 1] * 20
     first, second = (split(labels, 2, seed, labels_per_class=3) for seed in (0, 1))
