@@ -35,7 +35,7 @@ from benchmarks import results
 
 _MUTANTS = flags.DEFINE_integer("mutants", 300, "How many are drawn.", lower_bound=1)
 _MODULES = flags.DEFINE_list("modules", [], "Paths of `TESTS`; empty: all.")
-_PLACES = flags.DEFINE_list("lines", [], "Only in these lines of the modules; empty: all.")
+_LINES = flags.DEFINE_list("lines", [], "Only in these lines of the modules; empty: all.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
 _MINUTES = flags.DEFINE_float("minutes", 60, "Stops after the mutant that exceeds it.")
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: print only.")
@@ -116,7 +116,7 @@ def main(_):
 
 def draw(sources: dict[str, str], count: int, rng: random.Random) -> list[tuple[str, str]]:
     """Module and changed source of so many mutants, all different."""
-    wanted = {int(line) for line in _PLACES.value}
+    wanted = {int(line) for line in _LINES.value}
     places: dict[tuple, list] = {}
     for module, source in sources.items():
         for name in _OPERATORS:
@@ -203,11 +203,12 @@ def _run_tests(tree: str, module: str, limit: float) -> str:
 
 def _be_the_test(tree: str, module: str) -> None:
     os.setsid()
+    home = os.getcwd()
     os.chdir(tree)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    sys.path[:] = [tree, *(path for path in sys.path if path not in ("", os.getcwd()))]
+    sys.path[:] = [tree, *(path for path in sys.path if path not in ("", home))]
     roots = {path.split("/")[0] for path in TESTS} | {"benchmarks", "tpu_scripts"}
     for name in [name for name in sys.modules if name.split(".")[0] in roots]:
         del sys.modules[name]

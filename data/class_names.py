@@ -14,16 +14,17 @@ def read_class_names(path: str) -> tuple[str, ...]:
     """
     if not tf.io.gfile.exists(path):
         raise InputError(f"`class_names`: expected a file; received {path}, which is none.")
-    if path.endswith(".json"):
-        try:
+    try:
+        if path.endswith(".json"):
             names = files.read_json(path)
-        except ValueError as error:
-            raise InputError(
-                f"`class_names` {path}: expected JSON, a list of names; {error}."
-            ) from error
-    else:
-        with tf.io.gfile.GFile(path) as file:
-            names = [line.strip() for line in file.read().splitlines() if line.strip()]
+        else:
+            with tf.io.gfile.GFile(path) as file:
+                names = [line.strip() for line in file.read().splitlines() if line.strip()]
+    except (ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            f"`class_names` {path}: expected a text file, a name a line, or JSON, a list "
+            f"of names; {error}."
+        ) from error
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not is_list or not names or len(set(names)) < len(names):
         raise InputError(

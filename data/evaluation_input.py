@@ -74,7 +74,7 @@ def evaluation_batches(
     read = functools.partial(numbered_records, skipped=stream.examples.skipped)
     if by_file:
         read = functools.partial(_filled_records, read=read, batch_size=batch_size)
-    paths = list(paths or stream.examples.files)
+    paths = list(stream.examples.files if paths is None else paths)
     dataset = tf.data.Dataset.from_tensor_slices(paths).flat_map(read)
     if by_file:
         dataset = dataset.prefetch(batch_size)  # The next file is opened in good time.
@@ -95,7 +95,9 @@ def explained_evaluation(
     examples = stream.examples
     contract = bad_records.contract_of(examples, stream.kind)
     return bad_records.explained(
-        lambda: bad_records.find_first(paths or examples.files, contract, examples.skipped)
+        lambda: bad_records.find_first(
+            examples.files if paths is None else paths, contract, examples.skipped
+        )
     )
 
 

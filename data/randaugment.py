@@ -202,7 +202,9 @@ class RandAugment:
 
     def _is_directed(self, name: str) -> bool:
         two_factors = len(self._strengths.enhance) > 1
-        return name in _MOVES | _TRANSLATIONS or (name in _ENHANCEMENTS and two_factors)
+        if name in _ENHANCEMENTS:
+            return two_factors
+        return name in (*_MOVES, *_TRANSLATIONS)
 
     def _function(self, name, use):
         def function(image, place, sources):

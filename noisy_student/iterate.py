@@ -49,7 +49,7 @@ def iterate(
         config: What to do, see `noisy_student.config`.
         work_dir: Where everything goes. A finished one returns at once.
         strategy: Where to compute.
-        options: Of each training: how often what is saved, shown and evaluated.
+        options: Of each training: when to report, save and evaluate; a data service.
 
     Returns:
         The content of `summary.json`, described in `docs/summary.md`.

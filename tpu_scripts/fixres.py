@@ -24,7 +24,9 @@ from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import plan_flags, record_flags, setting_flags, strategy_flags
 
 _MODEL = flags.DEFINE_string("model", None, "Directory of a trained model.", required=True)
-_LABELED = flags.DEFINE_string("labeled_data", "digits", "Labeled data set.")
+_LABELED = flags.DEFINE_string(
+    "labeled_data", None, "Labeled data set, such as folder:DIR.", required=True
+)
 _TEST = flags.DEFINE_string(
     "test_data", "", "Labeled data set to measure the result on; empty: none."
 )
@@ -57,14 +59,14 @@ def main() -> None:
         )
     config.check_model(network)
     config.check_training(training)
-    options = setting_flags.override(LoopOptions())
+    options, seed = setting_flags.override(LoopOptions()), config.seed_of(_SEED.value, 0)
     test = {"test": _prepared("test_data", _TEST.value, "test_data")} if _TEST.value else {}
     job = fixres.fixres_job(
         _MODEL.value,
         _prepared("labeled_data", _LABELED.value, "data"),
         network,
         training,
-        config.seed_of(_SEED.value, 0),
+        seed,
     )
     if plan_flags.dry_run():
         return plan_flags.show_training("fixres", job, strategy, options)

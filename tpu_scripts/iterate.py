@@ -53,12 +53,9 @@ def main() -> None:
     parts["augmentation"] = augmentation_flags.augmentation(settings.augmentation)
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
     work_dir = _WORK_DIR.value
-    stay = {  # What is TFRecords already is read where it lies.
-        name: value
-        for name, value in vars(settings.data).items()
-        if str(value).startswith("tfrecord:")
-    }
-    strategy = strategy_flags.create_strategy(work_dir=work_dir, **stay)
+    strategy = strategy_flags.create_strategy(
+        work_dir=work_dir, **_read_where_it_lies(settings.data)
+    )
     if plan_flags.dry_run():
         return _show_plan(settings, strategy, options)
     summary = iterate(settings, work_dir, strategy, options)
@@ -68,13 +65,25 @@ def main() -> None:
     print(f"Model:  {os.path.join(work_dir, layout.EXPORT, layout.SAVED_MODEL)}")
 
 
+def _read_where_it_lies(data: config.DataConfig) -> dict[str, str]:
+    """Data sets that are TFRecords already, by argument, but for what is split."""
+    found = {
+        name: value
+        for name, value in vars(data).items()
+        if str(value).startswith("tfrecord:")
+    }
+    if data.labels_per_class or not data.test_data:
+        found.pop("labeled_data", None)
+    return found
+
+
 def _show_plan(settings, strategy, options):
     check_run(settings, strategy, options)
     data = os.path.join(_WORK_DIR.value, layout.DATA)
     plan_flags.show(
         run_plan.plan_run(settings, strategy),
         lambda: run_plan.speeds_of_run(settings, data, strategy),
-        options.keep_checkpoints,
+        options,
     )
 
 

@@ -66,24 +66,24 @@ def show_training(
     show(
         plan.of_training(name, job, strategy, labeler),
         lambda: {name: measurement.images_per_second(job, strategy)},
-        options.keep_checkpoints,
+        options,
     )
 
 
 def show(
-    planned: plan.Plan, measure: Callable[[], dict[str, float]], keep_checkpoints: int
+    planned: plan.Plan, measure: Callable[[], dict[str, float]], options: LoopOptions
 ) -> None:
     """Prints the plan.
 
     Args:
         planned: What to show.
         measure: Called with --measure: images a second by name of a training.
-        keep_checkpoints: Of each training.
+        options: Which checkpoints are kept.
     """
     speeds = {}
     if flags.FLAGS.measure:
         speeds = measure()
     elif flags.FLAGS.images_per_second:
         speeds = {planned.trainings[0].name: flags.FLAGS.images_per_second}
-    print(plan_text.as_text(planned, speeds, keep_checkpoints))
+    print(plan_text.as_text(planned, speeds, options))
     print("Dry run: nothing was trained.")

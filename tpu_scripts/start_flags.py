@@ -22,11 +22,11 @@ def define() -> None:
         False,
         "With --init_from: start the classifier at random, for other classes.",
     )
-    flags.DEFINE_integer("seed", None, "In place of the recipe's.")
+    flags.DEFINE_integer("seed", None, "In place of the recipe's; 0 to 2,147,482.")
     flags.DEFINE_integer(
         "generation",
         None,
-        "Which generation this is, from 0: the training's seed is 1000 · seed + "
+        "Which generation this is, 0 to 999: the training's seed is 1000 · seed + "
         "generation. By default 0 for a teacher, 1 for others.",
     )
 

@@ -72,6 +72,7 @@ def main() -> None:
     config.check_model(model)
     config.check_training(training)
     options, output_dir = setting_flags.override(LoopOptions()), _OUTPUT_DIR.value
+    seed = start_flags.seed(recipe, kind)
     job = TrainingJob(
         labeled=record_flags.prepare(
             "labeled_data", _LABELED.value, os.path.join(output_dir, "data")
@@ -80,7 +81,7 @@ def main() -> None:
         model=model,
         training=training,
         augmentation=augmentation_flags.augmentation(recipe.augmentation),
-        seed=start_flags.seed(recipe, kind),
+        seed=seed,
         online_teacher=flags.FLAGS.online_teacher,
         initial_weights=start_flags.initial_weights(),
     )

@@ -12,15 +12,14 @@ from noisy_student.config import Config
 from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
 from noisy_student.preparation.preparation import PreparedData
 from noisy_student.stages import layout
-from noisy_student.stages.layout import CONFIG, SUMMARY
 from noisy_student.stages.manifest import read_manifest
 
 
 def claim(work_dir: str, config: Config) -> None:
     """Takes a new work_dir, or checks that an old one is of the same config."""
     files.make_directory(work_dir)
-    path = os.path.join(work_dir, CONFIG)
-    begun = set(tf.io.gfile.listdir(work_dir)) - {CONFIG}
+    path = os.path.join(work_dir, layout.CONFIG)
+    begun = set(tf.io.gfile.listdir(work_dir)) - {layout.CONFIG}
     if not begun or not tf.io.gfile.exists(path):
         files.write_json(path, dataclasses.asdict(config))
         return
@@ -36,7 +35,7 @@ def claim(work_dir: str, config: Config) -> None:
 
 def finished(work_dir: str) -> dict | None:
     """The summary of a run that came to its end."""
-    path = os.path.join(work_dir, SUMMARY)
+    path = os.path.join(work_dir, layout.SUMMARY)
     return files.read_json(path) if tf.io.gfile.exists(path) else None
 
 

@@ -69,7 +69,8 @@ def read_checkpoint(
             return checkpoints.load_tf1_checkpoint(model, path, ema=ema)
         return checkpoints.load_state_dict(model, path, naming=source)
     except ValueError as error:
-        raise InputError(f"`checkpoint`: {error}") from error
+        problem = str(error).removeprefix("`source`: ")
+        raise InputError(f"`checkpoint`: {problem}") from error
 
 
 def write_checkpoint(
@@ -122,7 +123,8 @@ def write_checkpoint(
         try:
             _write_file(model, output, variant, target, image_size)
         except ValueError as error:
-            raise InputError(f"`to`: {error}") from error
+            problem = str(error).removeprefix("`variant`: ")
+            raise InputError(f"`to`: {problem}") from error
     return target
 
 

@@ -2,20 +2,19 @@
 
 from noisy_student.planning.plan import Plan, PlannedLabeling, PlannedTraining
 from noisy_student.tables import format_table
+from noisy_student.training.training_loop import LoopOptions
 
 
-def as_text(plan: Plan, speeds: dict[str, float], keep_checkpoints: int) -> str:
+def as_text(plan: Plan, speeds: dict[str, float], options: LoopOptions) -> str:
     """Tables of sets and of work, and what they need.
 
     Args:
         plan: What is planned.
         speeds: Images a second by name of a training; empty: hours are left out.
-        keep_checkpoints: Of each training.
+        options: Which checkpoints are kept.
     """
     parts = [format_table(_sets(plan)), format_table(_work(plan, speeds))]
-    parts.append(
-        "\n".join([_disk(plan, keep_checkpoints), _memory(), _hours(plan, speeds)])
-    )
+    parts.append("\n".join([_disk(plan, options), _memory(), _hours(plan, speeds)]))
     return "\n\n".join(parts)
 
 
@@ -78,9 +77,12 @@ def _network(training: PlannedTraining) -> list[str]:
     ]
 
 
-def _disk(plan: Plan, keep_checkpoints: int) -> str:
+def _disk(plan: Plan, options: LoopOptions) -> str:
     written = sum(each.bytes or 0 for each in plan.sets if not each.written)
-    kept = sum(t.times * keep_checkpoints * t.cost.state_bytes for t in plan.trainings)
+    each = [t.cost.state_bytes * options.keep_checkpoints for t in plan.trainings]
+    kept = max(each)  # Of the training that runs.
+    if options.keep_finished:
+        kept = sum(t.times * size for t, size in zip(plan.trainings, each, strict=True))
     needs = [f"checkpoints {_size(kept)}"]
     if written:
         needs.insert(0, f"shards {_size(written)}")

@@ -1,1 +1,1 @@
-"""What all stages share: the record of what is done, names of shards, progress."""
+"""What all stages share: the record of what is done, layout, names of shards, progress."""

@@ -19,20 +19,20 @@ EXPORT, SAVED_MODEL = "export", "saved_model"
 GENERATIONS = "generation_*"  # A glob.
 
 
-def generation(number: int) -> str:
+def _generation(number: int) -> str:
     return f"generation_{number}"
 
 
 def predictions(number: int) -> str:
-    return f"{generation(number)}/predictions"
+    return f"{_generation(number)}/predictions"
 
 
 def balanced(number: int) -> str:
-    return f"{generation(number)}/balanced"
+    return f"{_generation(number)}/balanced"
 
 
 def student(number: int) -> str:
-    return f"{generation(number)}/student"
+    return f"{_generation(number)}/student"
 
 
 def role_of(name: str) -> tuple[str, int] | None:

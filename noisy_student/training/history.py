@@ -12,7 +12,7 @@ HISTORY = "history.jsonl"
 
 
 class HistoryWriter:
-    """Adds lines. One that a kill or a full disk cut off, in an earlier process, stays.
+    """Adds lines. One that a kill or a full disk cut off stays a line of its own.
 
     Args:
         directory: Of the training.
@@ -35,23 +35,25 @@ class HistoryWriter:
 
 
 def read_history(directory: str) -> list[dict]:
-    """The training curve, a dict a loop; a rerun's lines replace older ones."""
+    """The training curve, a dict a loop, without the loops that a kill undid."""
     path = os.path.join(directory, HISTORY)
     if not tf.io.gfile.exists(path):
         return []
-    rows = {}
+    rows: list[dict] = []
     with tf.io.gfile.GFile(path, "r") as history:
         for line in history.read().splitlines():
             with contextlib.suppress(json.JSONDecodeError):  # Cut off by a kill.
                 row = json.loads(line)
-                rows[row["step"]] = row
-    return [rows[step] for step in sorted(rows)]
+                while rows and rows[-1]["step"] >= row["step"]:
+                    rows.pop()  # Done again, from a checkpoint before it.
+                rows.append(row)
+    return rows
 
 
 def timing(directory: str, images_per_step: int, replicas: int) -> dict:
     """How long a training took, in all processes that took part one after the other.
 
-    Steps that were done twice, after a kill, count once.
+    Loops that a kill undid do not count, nor those without a time, of older versions.
 
     Args:
         directory: Of the training.
@@ -62,12 +64,15 @@ def timing(directory: str, images_per_step: int, replicas: int) -> dict:
         `seconds`, compiling and evaluations included; `images_per_second`; and
         `device_hours`, seconds · replicas / 3600.
     """
-    rows = read_history(directory)
-    seconds = sum(row["timing"].get("seconds", 0.0) for row in rows)
-    images = rows[-1]["step"] * images_per_step if rows else 0
+    seconds, images, before = 0.0, 0, 0
+    for row in read_history(directory):
+        if "seconds" in row["timing"]:
+            seconds += row["timing"]["seconds"]
+            images += (row["step"] - before) * images_per_step
+        before = row["step"]
     return {
         "seconds": round(seconds, 2),
-        "images_per_second": round(images / max(seconds, 1e-9), 1),
+        "images_per_second": round(images / seconds, 1) if seconds else 0.0,
         "device_hours": round(seconds * replicas / 3600, 4),
     }
 

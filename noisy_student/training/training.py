@@ -45,7 +45,7 @@ def train(
         job: What to train on what.
         directory: Where everything is written.
         strategy: Where to compute.
-        options: How often what is saved, shown and evaluated; a data service.
+        options: When to report, save and evaluate; a data service.
         name: For the progress line.
         validation: What the best model is chosen by, with an evaluation interval.
 
@@ -66,6 +66,7 @@ def train(
         identity = job.identity()
         stage = Stage(directory, "train", identity, job.parents(identity))
         if stage.complete and model_files.exists(directory):
+            _tidy(directory, options)
             return model_files.load_info(directory)
         best = None
         if interval and validation is not None:
@@ -78,9 +79,14 @@ def train(
         results = _results(run, info)
         bad_records.print_note(results["skipped_records"])
         stage.finish(results=results, timing=timing)
-    if not options.keep_finished:
-        tf.io.gfile.rmtree(os.path.join(directory, checkpoints.CHECKPOINTS))
+    _tidy(directory, options)
     return info
+
+
+def _tidy(directory: str, options: LoopOptions) -> None:
+    path = os.path.join(directory, checkpoints.CHECKPOINTS)
+    if not options.keep_finished and tf.io.gfile.exists(path):
+        tf.io.gfile.rmtree(path)
 
 
 def _results(run: OngoingTraining, info: model_files.ModelInfo) -> dict:
@@ -115,6 +121,7 @@ def _assist(
     """A worker beside the chief: computes its share and writes nothing that stays."""
     if is_complete(directory):
         return model_files.load_info(directory)
+    options = dataclasses.replace(options, profile_loop=0)  # The chief's is kept.
     trainer = _trainer(job, strategy, options)
     # Where the chief goes on from; workers share the directory.
     newest, _ = checkpoints.newest_whole(os.path.join(directory, checkpoints.CHECKPOINTS))

@@ -40,7 +40,9 @@ class LoopOptions(duration.WithDurations):
     )
     keep_checkpoints: int = setting(3, "Newest checkpoints that are kept.")
     keep_finished: bool = setting(
-        True, "Keep the checkpoints of a training that is finished too."
+        True,
+        "Keep checkpoints also once the training is finished; without them a model that "
+        "is lost is trained from the start.",
     )
     profile_loop: int = setting(
         0,
@@ -93,7 +95,7 @@ class OngoingTraining:
         trainer: Does the steps.
         job: What is trained on what.
         directory: Where everything is written.
-        options: How often what is saved, shown and evaluated; a data service.
+        options: When to report, save and evaluate; a data service.
         name: For the progress line.
         best: Evaluates between loops; None: nothing does.
     """

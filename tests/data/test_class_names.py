@@ -15,5 +15,9 @@ def test_class_names_come_from_json_or_lines(tmp_path):
         (tmp_path / "b.json").write_text(content)
         with pytest.raises(InputError, match=r"`class_names` .*b\.json: expected"):
             read_class_names(str(tmp_path / "b.json"))
+    (tmp_path / "latin.txt").write_bytes("Bär\n".encode("latin-1"))
+    for name in ("latin.txt", ""):
+        with pytest.raises(InputError, match="`class_names` .*expected a text file"):
+            read_class_names(str(tmp_path / name))
     with pytest.raises(InputError, match="`class_names`: expected a file"):
         read_class_names(str(tmp_path / "none.txt"))

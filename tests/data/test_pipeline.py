@@ -232,7 +232,9 @@ def test_no_step_has_two_copies_of_a_record(pseudo_labeled, replicas):
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_nor_where_an_epoch_ends_within_a_step(tmp_path, write_records, replicas):
+def test_nor_do_they_meet_where_an_epoch_ends_within_a_step(
+    tmp_path, write_records, replicas
+):
     # 15 examples, 4 a step: the first of the second epoch completes a step of the first.
     rows = [
         {records.ID: f"id{i}".encode(), records.IMAGE: b"", records.COPIES: 3}

@@ -435,6 +435,13 @@ def test_two_ops_are_applied_one_after_the_other(noise_image):
     np.testing.assert_array_equal(found, 255 - moved)
 
 
+def test_every_operation_is_of_one_kind():
+    kinds = (ra._UNDIRECTED, ra._TRANSLATIONS, ra._MOVES, ra._ENHANCEMENTS)
+    known = sorted(name for kind in kinds for name in kind)
+    for mode in ra.MODES:
+        assert sorted(ra.OPS[mode]) == known
+
+
 def test_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"`randaugment_mode`.*received 'both'"):
         ra.RandAugment(2, 9, 32, "both")

@@ -113,6 +113,15 @@ def test_finished_work_dir_returns_at_once(finished_run, tiny, cpu, monkeypatch)
     assert iterate.iterate(tiny, work_dir, cpu) == summary
 
 
+def test_device_hours_are_those_of_all_trainings(finished_run):
+    work_dir, summary = finished_run
+    names = ["generation_0/teacher", "generation_1/student", "generation_1/control"]
+    manifests = [read_manifest(os.path.join(work_dir, name)) for name in names]
+    hours = sum(manifest["timing"]["device_hours"] for manifest in manifests)
+    assert hours > 0
+    assert summary["timing"]["training_device_hours"] == pytest.approx(hours, abs=1e-4)
+
+
 def test_rerun_without_summary_recomputes_nothing(finished_run, tiny, cpu, tmp_path):
     finished, summary = finished_run
     work_dir = str(tmp_path / "copy")

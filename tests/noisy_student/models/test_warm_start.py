@@ -182,10 +182,12 @@ def test_students_start_from_their_teacher_where_asked(
         jobs[name] = job
 
     monkeypatch.setattr(iterate, "train", train)
+    monkeypatch.setattr(iterate, "read_manifest", lambda _: {"timing": {}})
     student = os.path.join(finished_run[0], "generation_1/student")
     for asked in (False, True):
         config = dataclasses.replace(tiny, student_init_from_teacher=asked)
         run = iterate._Run(config, finished_run[0], cpu, LoopOptions())
+        run.prepare()
         run.train_teacher()
         run.train_student(1, None, teacher)
         run.train_control()
@@ -242,5 +244,6 @@ def test_a_pre_trained_student_is_tuned_on_labels_alone(finished_run, tmp_path):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
         largest = max(largest, np.abs(ours.numpy() - theirs.numpy()).max())
     assert largest > 0
-    printed = run_script("train", "--new_head", f"--output_dir={tmp_path}/x", expect=1)
+    output = f"--output_dir={tmp_path}/x"
+    printed = run_script("train", data, "--new_head", output, expect=1)
     assert "Error: `new_head`: expected --init_from" in printed

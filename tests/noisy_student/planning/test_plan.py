@@ -10,6 +10,7 @@ from data.errors import InputError
 from noisy_student import iterate
 from noisy_student.config import ModelConfig
 from noisy_student.planning import cost, plan_text, run_plan
+from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import plan_flags
 
 TINY = ModelConfig(width=0.1, depth=0.1, image_size=32)
@@ -114,11 +115,21 @@ def test_hours_follow_from_one_speed_by_multiply_adds(tiny_plan):
 
 
 def test_text_has_every_number_asked_for(tiny_plan):
-    text = plan_text.as_text(tiny_plan, {"teacher": 100.0}, keep_checkpoints=3)
+    text = plan_text.as_text(tiny_plan, {"teacher": 100.0}, LoopOptions(keep_checkpoints=3))
     for part in ("unlabeled", "980", "30", "multiply-adds", "GiB", "checkpoints", "labels"):
         assert part in text
     assert "teacher 100 images/s" in text
-    assert "--measure" in plan_text.as_text(tiny_plan, {}, 3)
+    assert "--measure" in plan_text.as_text(tiny_plan, {}, LoopOptions())
+
+
+def test_checkpoints_of_finished_trainings_need_no_room_if_they_go(tiny_plan):
+    largest = max(each.cost.state_bytes for each in tiny_plan.trainings)
+    together = sum(each.times * each.cost.state_bytes for each in tiny_plan.trainings)
+    assert together > 2 * largest
+    for keep, size in ((False, 2 * largest), (True, 2 * together)):
+        options = LoopOptions(keep_checkpoints=2, keep_finished=keep)
+        text = plan_text.as_text(tiny_plan, {}, options)
+        assert f"checkpoints {plan_text._size(size)}," in text
 
 
 def test_an_online_teacher_has_no_labeling_but_work_in_training(tiny, cpu):

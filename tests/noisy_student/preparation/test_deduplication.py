@@ -277,6 +277,7 @@ def test_iterate_searches_validation_and_test_images(tmp_path, cpu, tiny):
     data = dataclasses.replace(tiny.data, dedup_by="bytes")
     config = dataclasses.replace(tiny, data=data)
     run = iterate._Run(config, str(tmp_path), cpu, LoopOptions())
+    run.prepare()
     assert run._duplicates == str(tmp_path / "data/duplicates")
     identity = read_manifest(run._duplicates)["identity"]
     assert list(identity["evaluation_sets"]) == ["validation", "test"]

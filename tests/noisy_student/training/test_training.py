@@ -112,6 +112,11 @@ def test_a_loop_is_profiled_and_finished_checkpoints_go_if_asked(job, cpu, tmp_p
     assert not (tmp_path / "checkpoints").exists()
     assert len(list(tmp_path.glob("tensorboard/plugins/profile/*/*.xplane.pb"))) == 1
     assert training.train(short, str(tmp_path), cpu, options) == info
+    (tmp_path / "checkpoints").mkdir()  # As if killed before they went.
+    assert training.train(short, str(tmp_path), cpu, LoopOptions()) == info
+    assert (tmp_path / "checkpoints").exists()
+    assert training.train(short, str(tmp_path), cpu, options) == info
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_loss_is_labeled_plus_ratio_times_pseudo(tiny, prepared, finished_run, cpu):
@@ -196,6 +201,8 @@ def test_pseudo_labels_of_other_classes_are_refused(tiny, prepared, cpu, tmp_pat
 
 
 def test_loop_options_are_at_least_one():
+    with pytest.raises(InputError, match="`profile_loop`: expected 0 or more; received -1"):
+        LoopOptions(profile_loop=-1)
     with pytest.raises(InputError, match="checkpoint_interval.*more than 0.*0"):
         LoopOptions(checkpoint_interval="0 steps")
 
