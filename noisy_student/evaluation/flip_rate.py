@@ -19,26 +19,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from data.errors import InputError
+from noisy_student.evaluation import alexnet
 
-# Flip probabilities of AlexNet.
-ALEXNET = {
-    "gaussian_noise": 0.23653,
-    "shot_noise": 0.30062,
-    "motion_blur": 0.09297,
-    "zoom_blur": 0.05942,
-    "snow": 0.11928,
-    "brightness": 0.04889,
-    "translate": 0.11007,
-    "rotate": 0.13104,
-    "tilt": 0.07050,
-    "scale": 0.23531,
-}
-ALEXNET_EXTRA = {
-    "spatter": 0.05053,
-    "speckle_noise": 0.18649,
-    "gaussian_blur": 0.02775,
-    "shear": 0.10658,
-}
 NOISE = ("gaussian_noise", "shot_noise", "speckle_noise")  # Frames have no order.
 _TOP = 5
 
@@ -80,8 +62,8 @@ def flip_rates(probabilities: Mapping[str, float]) -> dict:
     """What is reported of ImageNet-P.
 
     Args:
-        probabilities: Flip probabilities, 0 to 1, by perturbation: all of `ALEXNET`,
-            and any of `ALEXNET_EXTRA`.
+        probabilities: Flip probabilities, 0 to 1, by perturbation: all of
+            `alexnet.FLIPS`, and any of `alexnet.EXTRA_FLIPS`.
 
     Returns:
         In percent: `mfr`, and by perturbation, the extra ones apart, `fr` and `extra_fr`.
@@ -89,20 +71,8 @@ def flip_rates(probabilities: Mapping[str, float]) -> dict:
     Raises:
         InputError: A perturbation is missing or unknown.
     """
-    known = ALEXNET | ALEXNET_EXTRA
-    missing = [name for name in ALEXNET if name not in probabilities]
-    unknown = [name for name in probabilities if name not in known]
-    if missing or unknown:
-        raise InputError(
-            f"Perturbations: expected the {len(ALEXNET)} of ImageNet-P; missing: "
-            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}."
-        )
-    rates = {name: 100 * value / known[name] for name, value in probabilities.items()}
-    return {
-        "mfr": float(np.mean([rates[name] for name in ALEXNET])),
-        "fr": {name: rates[name] for name in ALEXNET},
-        "extra_fr": {name: rates[name] for name in ALEXNET_EXTRA if name in rates},
-    }
+    mfr, rates, extra = alexnet.relative(probabilities, alexnet.FLIPS, alexnet.EXTRA_FLIPS)
+    return {"mfr": mfr, "fr": rates, "extra_fr": extra}
 
 
 def _compared(frames: np.ndarray, perturbation: str) -> np.ndarray:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from noisy_student.evaluation import corruption_error
-from noisy_student.evaluation.corruption_error import ALEXNET, ALEXNET_EXTRA
+from noisy_student.evaluation import alexnet, corruption_error
+from noisy_student.evaluation.alexnet import ERRORS, EXTRA_ERRORS
 
-# ResNeXt-101 32x48d WSL (Orhan, arXiv 1907.07640), percent, in the order of `ALEXNET`.
+# ResNeXt-101 32x48d WSL (Orhan, arXiv 1907.07640), percent, in the order of `ERRORS`.
 WSL_ERRORS = [36.587, 38.436, 39.808, 39.116, 54.818, 37.500, 44.494, 39.666, 37.804]
 WSL_ERRORS += [29.916, 18.376, 32.110, 40.259, 25.626, 26.900]
 
@@ -21,7 +21,7 @@ def errors_of(means):
 @pytest.fixture
 def wsl():
     return errors_of(
-        {name: error / 100 for name, error in zip(ALEXNET, WSL_ERRORS, strict=True)}
+        {name: error / 100 for name, error in zip(ERRORS, WSL_ERRORS, strict=True)}
     )
 
 
@@ -34,23 +34,23 @@ def test_mce_is_the_published_one(wsl):
 
 
 def test_alexnet_itself_has_100_and_extra_corruptions_do_not_count():
-    errors = {name: [error] * 5 for name, error in (ALEXNET | ALEXNET_EXTRA).items()}
+    errors = {name: [error] * 5 for name, error in (ERRORS | EXTRA_ERRORS).items()}
     errors["saturate"] = [0.0] * 5
-    found = corruption_error.corruption_errors(errors, corruption_error.ALEXNET_CLEAN)
+    found = corruption_error.corruption_errors(errors, alexnet.CLEAN_ERROR)
     assert found["mce"] == pytest.approx(100)
     assert found["relative_mce"] == pytest.approx(100)
     assert found["extra_ce"]["saturate"] == 0
-    assert set(found["extra_ce"]) == set(ALEXNET_EXTRA)
-    assert list(found["ce"]) == list(ALEXNET)
+    assert set(found["extra_ce"]) == set(EXTRA_ERRORS)
+    assert list(found["ce"]) == list(ERRORS)
 
 
 def test_relative_mce_is_that_of_the_rise_over_clean_images(wsl):
-    flat = {name: [0.2] * 5 for name in ALEXNET}
+    flat = {name: [0.2] * 5 for name in ERRORS}
     assert corruption_error.corruption_errors(flat, 0.2)["relative_mce"] == 0
     found = corruption_error.corruption_errors(wsl, 0.146)["relative_mce"]
     rises = [
         (error / 100 - 0.146) / (alexnet - 0.4348)
-        for error, alexnet in zip(WSL_ERRORS, ALEXNET.values(), strict=True)
+        for error, alexnet in zip(WSL_ERRORS, ERRORS.values(), strict=True)
     ]
     assert found == pytest.approx(100 * np.mean(rises))
 

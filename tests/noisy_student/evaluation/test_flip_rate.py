@@ -7,22 +7,22 @@ from hypothesis import strategies as st
 
 from data.errors import InputError
 from noisy_student.evaluation import flip_rate
-from noisy_student.evaluation.flip_rate import ALEXNET, ALEXNET_EXTRA
+from noisy_student.evaluation.alexnet import EXTRA_FLIPS, FLIPS
 
-# ResNeXt-101 32x48d WSL (Orhan, arXiv 1907.07640), in the order of `ALEXNET`.
+# ResNeXt-101 32x48d WSL (Orhan, arXiv 1907.07640), in the order of `FLIPS`.
 WSL = [0.0585, 0.0699, 0.0284, 0.0232, 0.0367, 0.0154, 0.0242, 0.0347, 0.0215, 0.0462]
 
 
 @pytest.fixture
 def wsl():
-    return dict(zip(ALEXNET, WSL, strict=True))
+    return dict(zip(FLIPS, WSL, strict=True))
 
 
 def test_mfr_is_the_published_one(wsl):
     found = flip_rate.flip_rates(wsl)
     assert found["mfr"] == pytest.approx(27.84, abs=0.005)
     assert found["fr"]["tilt"] == pytest.approx(100 * 0.0215 / 0.0705)
-    assert flip_rate.flip_rates(ALEXNET | ALEXNET_EXTRA)["mfr"] == pytest.approx(100)
+    assert flip_rate.flip_rates(FLIPS | EXTRA_FLIPS)["mfr"] == pytest.approx(100)
     extra = flip_rate.flip_rates(wsl | {"shear": 0.0})
     assert extra["extra_fr"] == {"shear": 0}
     assert extra["mfr"] == found["mfr"]
