@@ -61,6 +61,21 @@ def test_scripts_are_short(name):
         assert len(file.readlines()) <= 100
 
 
+@pytest.mark.parametrize(("labels", "refused"), [(3, "test_data"), (0, "labeled_data")])
+def test_iterate_refuses_local_records_that_a_tpu_elsewhere_would_read(labels, refused):
+    printed = run_script(
+        "iterate",
+        "--strategy=tpu",
+        "--tpu=far",
+        "--work_dir=gs://bucket/run",
+        "--labeled_data=tfrecord:/here/labeled",  # Split, it is written anew.
+        "--test_data=tfrecord:/here/test",
+        f"--labels_per_class={labels}",
+        expect=1,
+    )
+    assert f"Error: `{refused}`: expected a bucket" in printed
+
+
 @pytest.mark.slow
 def test_chained_by_hand_the_stages_give_what_iterate_gives(tmp_path, finished_run):
     iterated, summary = finished_run
