@@ -10,9 +10,9 @@ without a random step; its α is 2.5·ε / steps, as Madry et al. choose it, so 
 steps together can cross the whole range. The paper gives ε and ten steps, no α.
 
 Gradients go through the network's own normalization, to pixels at the size of
-evaluation, in float32. In between pixels need not be whole numbers, as in the paper's
-references; batch norm is at its moving statistics, and nothing is dropped. Where a
-network is so sure that float32 has no gradient left, a value stays as it is.
+evaluation, in float32, and need not end at whole numbers. Batch norm is at its moving
+statistics, and nothing is dropped. Where a network is so sure that float32 has no
+gradient left, a value stays as it is.
 """
 
 import keras
@@ -20,11 +20,9 @@ import tensorflow as tf
 
 from data.errors import InputError
 
-STEPS = 10
-
 
 class Attack:
-    """Makes adversarial images of batches, on any strategy.
+    """Makes adversarial images of batches.
 
     Args:
         model: Images `[N, S, S, 3]`, 0 to 255, to logits.
