@@ -21,7 +21,7 @@ from noisy_student.config import DataConfig, ModelConfig, TrainingConfig
 from noisy_student.evaluation.evaluation import accuracy_on
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
-from noisy_student.preparation.preparation import prepare
+from noisy_student.preparation.preparation import PreparedData, prepare
 from noisy_student.training import fixres
 from noisy_student.training.job import TrainingJob
 from noisy_student.training.training import train
@@ -72,21 +72,7 @@ def measured(seed: int, strategy) -> dict[str, float]:
         seed,
     )
     model = os.path.join(directory, "model")
-    job = TrainingJob(
-        labeled=data.labeled,
-        pseudo_labeled=None,
-        model=ModelConfig(image_size=_SIZE.value, **_NETWORK),
-        training=TrainingConfig(
-            batch_size=50,
-            duration=_DURATION.value,
-            warmup="2 epochs",
-            base_learning_rate=0.128,
-            final_base_learning_rate=0.00128,
-            ema_decay=0.99,
-        ),
-        augmentation=Augmentation(num_ops=0),
-        seed=seed,
-    )
+    job = _job(data, seed)
     train(job, model, strategy, _OPTIONS, f"seed {seed}")
     network, training = fixres.default_settings(model)
     network = dataclasses.replace(network, image_size=_LARGER.value)
@@ -110,6 +96,25 @@ def measured(seed: int, strategy) -> dict[str, float]:
         f"fine-tuned on random crops, {large} pixels": top_1(same_crops, large),
         f"FixRes, {large} pixels": top_1(tuned, large),
     }
+
+
+def _job(data: PreparedData, seed: int) -> TrainingJob:
+    """The first training, on random crops."""
+    return TrainingJob(
+        labeled=data.labeled,
+        pseudo_labeled=None,
+        model=ModelConfig(image_size=_SIZE.value, **_NETWORK),
+        training=TrainingConfig(
+            batch_size=50,
+            duration=_DURATION.value,
+            warmup="2 epochs",
+            base_learning_rate=0.128,
+            final_base_learning_rate=0.00128,
+            ema_decay=0.99,
+        ),
+        augmentation=Augmentation(num_ops=0),
+        seed=seed,
+    )
 
 
 def as_markdown(rows: list[dict[str, float]]) -> str:
