@@ -25,11 +25,12 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt requirements-corruptions.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 	    "Python 3.11 to 3.13 is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.txt
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-corruptions.txt
 	touch $@
 
 $(VENV)/installed-test: $(VENV)/installed requirements-test.txt

@@ -45,9 +45,18 @@ def write(path: str, settings: dict, **found) -> None:
         files.write_json(path, {"settings": settings, **found})
 
 
-def replace_marked(path: str, text: str) -> None:
-    """Puts the text between the two markers of a page, in place of what is there."""
+def replace_marked(path: str, text: str, name: str = "") -> None:
+    """Puts the text between two markers of a page, in place of what is there.
+
+    Args:
+        path: Of the page.
+        text: What was measured.
+        name: Of the markers, on a page with several: `<!-- measured NAME -->`.
+    """
+    begin, end = (
+        mark.replace(" -->", f" {name} -->") if name else mark for mark in (BEGIN, END)
+    )
     with open(path) as file:
-        before, rest = file.read().split(BEGIN)
+        before, rest = file.read().split(begin)
     with open(path, "w") as file:
-        file.write(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        file.write(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")

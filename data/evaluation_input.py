@@ -83,6 +83,27 @@ def evaluation_batches(
     return untuned(dataset.batch(batch_size).prefetch(BATCHES_AHEAD))
 
 
+def encoded_records(examples: RecordSet) -> tf.data.Dataset:
+    """The labeled records of a set, once and in order: dicts of `id`, `label`, `encoded`.
+
+    Scalars: string, int32, and string, the image file's bytes. A label outside the
+    classes is an error, which `explained_evaluation` explains.
+    """
+    paths = tf.data.Dataset.from_tensor_slices(list(examples.files))
+    found = paths.flat_map(functools.partial(numbered_records, skipped=examples.skipped))
+
+    def row(path, position, serialized):
+        features = tf.io.parse_single_example(serialized, _FEATURES)
+        label = features[records.TRUE_LABEL] - examples.label_offset
+        return {
+            "id": record_id(features[records.ID], path, position),
+            "label": checked_label(label, examples.num_classes),
+            "encoded": features[records.IMAGE],
+        }
+
+    return found.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def explained_evaluation(
     stream: EvaluationInput, paths: Sequence[str] | None = None
 ) -> contextlib.AbstractContextManager[None]:

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from data.augmentation import clean
+from noisy_student.evaluation_suite.imagenet_classes import wordnet_ids
 from noisy_student.export import tflite
 from noisy_student.models import model_files
 from tests import imagenet_photos
@@ -26,8 +27,8 @@ def photos(tmp_path_factory):
     found = imagenet_photos.labeled_photos()
     assert len(found) == 20
     for number, (encoded, label) in enumerate(found):
-        os.makedirs(folder / str(label), exist_ok=True)
-        (folder / str(label) / f"{number}.jpg").write_bytes(encoded)
+        os.makedirs(folder / wordnet_ids()[label], exist_ok=True)
+        (folder / wordnet_ids()[label] / f"{number}.jpg").write_bytes(encoded)
     return folder, found
 
 
@@ -48,16 +49,14 @@ def lite0(tmp_path_factory):
 
 
 def test_lite0_recognizes_the_photos(lite0, photos, tmp_path):
-    run_script(
-        "evaluate",
-        f"--model={lite0}",
-        f"--data=folder:{photos[0]}",
-        f"--output={tmp_path}/metrics.json",
-    )
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["images"] == 20
-    assert metrics["top_1"] * 20 >= RIGHT
-    assert metrics["top_5"] * 20 >= 19
+    command = (f"--model={lite0}", "--on=imagenet", f"--imagenet=folder:{photos[0]}")
+    printed = run_script("evaluate", *command, f"--output_dir={tmp_path}", expect=1)
+    assert "missing: images: 20 of 50,000" in printed
+    run_script("evaluate", *command, f"--output_dir={tmp_path}", "--allow_partial")
+    report = json.loads((tmp_path / "imagenet.json").read_text())
+    assert report["results"]["images"] == 20
+    assert report["results"]["top_1"] * 20 >= RIGHT
+    assert report["results"]["top_5"] * 20 >= 19
 
 
 def test_every_exported_form_names_the_same_classes(lite0, photos, tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from data.records import BadRecord, Record
 
@@ -52,3 +53,18 @@ class Source:
         The image bytes are as found: `data.images` has yet to check them.
         """
         raise NotImplementedError
+
+    def encoded(self) -> tf.data.Dataset:
+        """All of them in order, as found: dicts of `id`, `label`, `encoded`.
+
+        Scalars: string, int32 (-1 unknown), and string, the file's bytes. Where files
+        can be read several at once, to be overridden.
+        """
+
+        def rows():
+            for record in self.read(range(len(self))):
+                yield {"id": record.id, "label": record.label, "encoded": record.image}
+
+        kinds = {"id": tf.string, "label": tf.int32, "encoded": tf.string}
+        signature = {name: tf.TensorSpec([], kind) for name, kind in kinds.items()}
+        return tf.data.Dataset.from_generator(rows, output_signature=signature)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from data import images
 from data.errors import InputError
@@ -64,6 +65,36 @@ class TfdsSource(Source):
             decoders={"image": tfds.decode.SkipDecoding()},
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
         )
+
+    def encoded(self) -> tf.data.Dataset:
+        known = self.class_names is not None
+
+        def row(index, example):
+            image = example["image"]
+            if image.dtype != tf.string:  # Stored as a tensor, not a file.
+                image = tf.io.encode_png(image)
+            made = tf.strings.join(
+                [f"{self._split}/", tf.strings.as_string(index, width=9, fill="0")]
+            )
+            label = tf.cast(example["label"], tf.int32) if known else tf.constant(-1)
+            return {"id": example.get("file_name", made), "label": label, "encoded": image}
+
+        return self._dataset(self._split).enumerate().map(row)
+
+    def read_feature(self, name: str) -> list[np.ndarray]:
+        """Another feature of all examples, in order.
+
+        Raises:
+            InputError: There is no such feature.
+        """
+        features = self._builder.info.features
+        if name not in features:
+            raise InputError(
+                f"tfds:{self._builder.name}: expected a feature `{name}`; received "
+                f"{', '.join(features)}."
+            )
+        dataset = self._dataset(self._split).map(lambda example: example[name])
+        return list(dataset.as_numpy_iterator())
 
     def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         wanted = np.asarray(indices)

@@ -12,6 +12,8 @@ from data.errors import InputError
 from data.records import Record
 from data.sources.base import Source
 
+_MOST_NAMES = 20  # Of classes, in a message.
+
 
 class FolderSource(Source):
     """Image files below a directory. The id is the path below it."""
@@ -36,6 +38,11 @@ class FolderSource(Source):
             [numbers.get(_top_folder(path), -1) if found else -1 for path in self._paths],
             np.int64,
         )
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Paths below the directory: the ids, in order."""
+        return tuple(self._paths)
 
     def _classes_of_folders(self, labeled, class_names):
         """The class folders' names; None if the arrangement is not by class."""
@@ -81,6 +88,17 @@ class FolderSource(Source):
                 record = Record(name, b"", label, error.message)
             yield record
 
+    def encoded(self) -> tf.data.Dataset:
+        rows = {"id": list(self._paths), "label": self.labels.astype(np.int32)}
+        directory = tf.constant(self._directory)
+
+        def read(row):
+            path = tf.strings.join([directory, row["id"]], "/")
+            return {**row, "encoded": tf.io.read_file(path)}
+
+        dataset = tf.data.Dataset.from_tensor_slices(rows)
+        return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE)
+
 
 def _check_classes(
     dataset: str, found: Iterable[str], expected: Sequence[str] | None
@@ -90,11 +108,16 @@ def _check_classes(
     unknown = sorted(set(found) - set(expected))
     absent = sorted(set(expected) - set(found))
     raise InputError(
-        f"{dataset}: expected the classes of the labeled data ({', '.join(expected)}); "
-        f"received also {', '.join(unknown)}"
-        + (f", and not {', '.join(absent)}" if absent else "")
+        f"{dataset}: expected the classes of the labeled data ({_listed(expected)}); "
+        f"received also {_listed(unknown)}"
+        + (f", and not {_listed(absent)}" if absent else "")
         + ". Rename the folders so that they match."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _image_paths(directory: str) -> list[str]:

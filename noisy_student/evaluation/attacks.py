@@ -34,12 +34,18 @@ class Attack:
     """
 
     def __init__(self, model: keras.Model, epsilon: float, steps: int = 1):
-        if not 0 <= epsilon <= 255:
-            raise InputError(f"`epsilon`: expected 0 to 255; received {epsilon}.")
         if steps < 1:
             raise InputError(f"`steps`: expected 1 or more; received {steps}.")
-        self._model, self._epsilon, self._steps = model, epsilon, steps
-        self._step_size = epsilon if steps == 1 else 2.5 * epsilon / steps
+        self._model, self._steps = model, steps
+        # A variable: a network is compiled once for all ε.
+        self._epsilon = tf.Variable(0.0, trainable=False, name="epsilon")
+        self.set_epsilon(epsilon)
+
+    def set_epsilon(self, epsilon: float) -> None:
+        """Takes another ε from now on."""
+        if not 0 <= epsilon <= 255:
+            raise InputError(f"`epsilon`: expected 0 to 255; received {epsilon}.")
+        self._epsilon.assign(epsilon)
 
     def __call__(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Images float32 `[N, S, S, 3]` and labels int32 `[N]` to float32 images.
@@ -48,13 +54,21 @@ class Attack:
         off first.
         """
         original = tf.clip_by_value(tf.cast(images, tf.float32), 0.0, 255.0)
-        lowest = tf.maximum(original - self._epsilon, 0.0)
-        highest = tf.minimum(original + self._epsilon, 255.0)
-        found = original
-        for _ in range(self._steps):
-            moved = found + self._step_size * tf.sign(self._gradient(found, labels))
-            found = tf.clip_by_value(moved, lowest, highest)
-        return found
+        epsilon = self._epsilon.read_value()
+        step_size = epsilon if self._steps == 1 else 2.5 * epsilon / self._steps
+        lowest = tf.maximum(original - epsilon, 0.0)
+        highest = tf.minimum(original + epsilon, 255.0)
+
+        def step(found):
+            moved = found + step_size * tf.sign(self._gradient(found, labels))
+            return [tf.clip_by_value(moved, lowest, highest)]
+
+        if self._steps == 1:
+            return step(original)[0]
+        # Not a Python loop: the program would hold the network once a step.
+        return tf.while_loop(
+            lambda _: True, step, [original], maximum_iterations=self._steps
+        )[0]
 
     def _gradient(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:

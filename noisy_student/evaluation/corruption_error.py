@@ -31,9 +31,9 @@ def corruption_errors(
         clean_error: Top-1 error without corruption; None: nothing relative to it.
 
     Returns:
-        In percent: `mce`; `relative_mce`; `top_1`, the plain mean over the 15
-        corruptions and their severities; and by corruption, the extra ones apart,
-        `ce` and `extra_ce`.
+        `top_1`, 0 to 1, the plain mean over the 15 corruptions and their severities; in
+        percent `mce` and `relative_mce`, and by corruption, the extra ones apart, `ce`
+        and `extra_ce`.
 
     Raises:
         InputError: A corruption or severity is missing, unknown, or no error.
@@ -46,7 +46,7 @@ def corruption_errors(
             )
     means = {name: float(np.mean(values)) for name, values in errors.items()}
     mce, ce, extra = alexnet.relative(means, alexnet.ERRORS, alexnet.EXTRA_ERRORS)
-    top_1 = 100 * (1 - float(np.mean([means[name] for name in ce])))
+    top_1 = 1 - float(np.mean([means[name] for name in ce]))
     report = {"mce": mce, "top_1": top_1, "ce": ce, "extra_ce": extra}
     if clean_error is not None:
         rises = [

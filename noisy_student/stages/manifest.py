@@ -216,6 +216,18 @@ class Stage:
         return tf.io.gfile.stat(path).length == facts["bytes"]
 
 
+def forget_unstarted(directory: str) -> None:
+    """Takes a stage off the record that has not finished any shard.
+
+    For stages whose inputs may turn out unusable at once, so that a directory with
+    nothing in it does not refuse others.
+    """
+    path = os.path.join(directory, MANIFEST)
+    notes = tf.io.gfile.glob(os.path.join(directory, _FINISHED, "*.json"))
+    if tf.io.gfile.exists(path) and not notes and not files.read_json(path)["complete"]:
+        tf.io.gfile.remove(path)
+
+
 def is_complete(directory: str) -> bool:
     """Whether `directory` holds a stage that is on record as done."""
     path = os.path.join(directory, MANIFEST)

@@ -108,17 +108,13 @@ def test_chained_by_hand_the_stages_give_what_iterate_gives(tmp_path, finished_r
         by_hand = model_files.load_info(f"{tmp_path}/{model}")
         assert by_hand == model_files.load_info(os.path.join(iterated, model))
 
-    output = f"{tmp_path}/result.json"
     printed = run_script(
-        "evaluate",
-        f"--model={first}/student",
-        f"--data=tfrecord:{data}/test",
-        f"--output={output}",
+        "evaluate", f"--model={first}/student", f"--data=tfrecord:{data}/test"
     )
     top_1 = summary["generations"][1]["test_top_1"]
     assert f"top-1 {top_1:.4f}" in printed
-    with open(output) as file:
-        assert json.load(file)["top_1"] == top_1
+    with open(f"{first}/student/evaluation/test.json") as file:
+        assert json.load(file)["results"]["top_1"] == pytest.approx(top_1)
     exported = (f"--model={first}/student", f"--output_dir={tmp_path}/exported")
     printed = run_script("export", *exported, "--tflite=float32,int8", expect=1)
     assert "Error: `representative_data`: expected" in printed
@@ -242,8 +238,47 @@ def test_a_bad_record_ends_with_one_message_or_is_skipped(finished_run, prepared
     assert "`image/encoded`: expected a JPEG" in printed
     assert "Traceback" not in printed
     printed = run_script("evaluate", model, data, "--skip_bad_records")
-    assert "1 bad record(s) skipped, such as test-00000" in printed
+    assert "1 unreadable image(s) skipped, such as test-00000" in printed
     assert "top-1" in printed
+
+
+def test_models_are_compared_on_the_same_images(finished_run, tmp_path):
+    models = [
+        os.path.join(finished_run[0], name)
+        for name in ("generation_1/control", "generation_1/student")
+    ]
+    command = ("evaluate", f"--compare={','.join(models)}", "--on=test,fgsm")
+    command += ("--data=digits:validation", "--sample=60", "--epsilons=4")
+    printed = run_script(*command, f"--output_dir={tmp_path}")
+    lines = [line.split() for line in printed.splitlines()]
+    compared = lines[max(n for n, line in enumerate(lines) if line[:1] == ["benchmark"]) :]
+    assert compared[0][2:4] == ["generation_1/control", "generation_1/student"]
+    (row,) = [line for line in compared if line[1] == "epsilon_4"]
+    report = json.loads((tmp_path / "comparison.json").read_text())
+    values = [r["value"] for r in report["rows"] if r["metric"] == "epsilon_4"]
+    assert [f"{100 * v:.2f}" for v in values[0].values()] == row[2:4]
+    with open(f"{models[1]}/evaluation/fgsm.json") as file:
+        stored = json.load(file)
+    assert stored["results"]["images"] == 60
+    assert [link["model"] for link in stored["model"]["lineage"]] == [
+        "generation_0/teacher",
+        "generation_1/student",
+    ]
+    assert stored["command"][1:] == [*command[1:], f"--output_dir={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--on=test"], "`model`: expected either --model or --compare; received neither"),
+        (["--compare=a,b"], "`output_dir`: expected one for --compare"),
+        (["--model=x", "--on=imagenet_q"], "`on`: expected names among test"),
+    ],
+)
+def test_bad_requests_to_evaluate_end_with_one_message(given, message):
+    printed = run_script("evaluate", *given, expect=1)
+    assert f"Error: {message}" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("name", ["train", "label", "balance", "evaluate", "iterate"])

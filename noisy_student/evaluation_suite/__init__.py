@@ -1,0 +1,1 @@
+"""Benchmarks of a finished model: accuracy, robustness, adversaries, calibration."""
