@@ -36,7 +36,7 @@ strategy_flags.define()
 _SHOWN = {
     "top-1": ("test", "top_1"),
     "error under corruptions": ("corruptions", "error"),
-    "the same, relative to the control's": ("corruptions", "relative_error"),
+    "error relative to the control's": ("corruptions", "relative_error"),
     "flips, moved, turned, brightened": ("stability", "flip_rate"),
     "top-1, FGSM, ε = 2": ("fgsm", "epsilon_2"),
     "top-1, FGSM, ε = 4": ("fgsm", "epsilon_4"),
@@ -115,24 +115,35 @@ def as_markdown(reports: list[dict]) -> str:
     lines = []
     for label, (benchmark, metric) in _SHOWN.items():
         rows = [row_of(report, benchmark, metric) for report in reports]
-        scale = comparison.scale_of(metric)
-        digits = 3 if metric in ("nll", "brier") else 1
-        cells = [
-            results.mean_and_spread([scale * row["value"][n] for row in rows], digits)
-            for n in names
-        ]
-        gains = [scale * row["difference"][last]["value"] for row in rows]
         verdicts = [row["difference"][last]["verdict"] for row in rows]
-        lines.append(
-            [
-                label,
-                *cells,
-                ", ".join(f"{gain:+.{digits}f}" for gain in gains),
-                ", ".join(verdicts),
-            ]
-        )
+        scale = comparison.scale_of(metric)
+        values = [{n: scale * row["value"][n] for n in names} for row in rows]
+        digits = 3 if metric in ("nll", "brier") else 1
+        lines.append(_line(label, values, digits, ", ".join(verdicts)))
+        if metric == "error":
+            lines.append(_line("its rise over the clean error", _rises(reports), 1, ""))
     header = ["%", *names, f"{last} - control, each seed", "alone, each seed"]
     return results.markdown(header, lines)
+
+
+def _line(label, values: list[dict[str, float]], digits: int, verdicts: str) -> list[str]:
+    """Mean and spread of each model; the last one's difference to the first by seed."""
+    names = list(values[0])
+    cells = [results.mean_and_spread([row[n] for row in values], digits) for n in names]
+    gains = [f"{row[names[-1]] - row[names[0]]:+.{digits}f}" for row in values]
+    return [label, *cells, ", ".join(gains), verdicts]
+
+
+def _rises(reports: list[dict]) -> list[dict[str, float]]:
+    """How many points corruption adds to each model's error, by seed."""
+    pairs = [
+        (row_of(report, "corruptions", "error"), row_of(report, "test", "top_1"))
+        for report in reports
+    ]
+    return [
+        {name: 100 * (e["value"][name] + t["value"][name] - 1) for name in e["value"]}
+        for e, t in pairs
+    ]
 
 
 def row_of(report: dict, benchmark: str, metric: str) -> dict:
