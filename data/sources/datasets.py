@@ -40,7 +40,13 @@ class TfdsSource(Source):
             )
         known = "label" in features and hasattr(features["label"], "names")
         self.class_names = tuple(features["label"].names) if known else None
-        self._builder.download_and_prepare()
+        try:
+            self._builder.download_and_prepare()
+        except (AssertionError, OSError) as error:  # To be got by hand, or no network.
+            raise InputError(
+                f"tfds:{name}: expected its files to be there, or to be free to download; "
+                f"{' '.join(str(error).split())[:300]} See tensorflow.org/datasets/catalog."
+            ) from error
         # Counted by reading: a mocked data set has no statistics.
         self.labels = np.fromiter(self._read_labels(known), np.int64)
 

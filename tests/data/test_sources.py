@@ -677,6 +677,19 @@ def test_mocked_tfds_data_sets_are_read(name, shape):
     assert all(_pixels(record).shape == shape for record in read)
 
 
+@pytest.mark.parametrize("error", [AssertionError("Manual\n directory"), OSError("net")])
+def test_a_tfds_data_set_that_cannot_be_got_is_explained(error, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    def fails(_):
+        raise error
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fails)
+    reason = " ".join(str(error).split())
+    with pytest.raises(InputError, match=f"tfds:mnist: expected its files.*{reason}"):
+        sources.open_source("tfds:mnist")
+
+
 def test_an_unknown_tfds_name_is_refused_in_one_line():
     with pytest.raises(InputError, match="tfds:mnst: expected a data set of") as caught:
         sources.open_source("tfds:mnst")

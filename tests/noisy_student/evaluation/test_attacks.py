@@ -84,6 +84,17 @@ def test_attacks_on_a_network_raise_the_loss_within_epsilon(network):
     assert np.mean(np.abs(one[0] - fgsm[0]) < 1e-3) > 0.99
 
 
+@pytest.mark.parametrize("steps", [1, 10])
+def test_attacks_are_compiled_by_xla_once_for_all_epsilons(linear, images, steps):
+    attack = Attack(linear[0], 2.0, steps)
+    compiled = tf.function(attack, jit_compile=True)
+    for epsilon in (2.0, 9.0):
+        attack.set_epsilon(epsilon)
+        expected = attack(images, LABELS)
+        np.testing.assert_allclose(compiled(images, LABELS), expected, atol=1e-4)
+    assert compiled.experimental_get_tracing_count() == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [((-1.0,), "`epsilon`: expected 0 to 255"), ((4.0, 0), "`steps`: expected 1 or more")],
