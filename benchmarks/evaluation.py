@@ -11,7 +11,6 @@ Milliseconds an image; CPU is that of all processes.
 
 import itertools
 import os
-import statistics
 import tempfile
 import time
 
@@ -124,13 +123,7 @@ def measure(turns_of) -> dict[str, dict[str, dict[str, float]]]:
             if number:  # The first traces, starts workers, writes what is kept.
                 for key, seconds in zip(("wall", "cpu"), spent, strict=True):
                     turns[name][key].append(1e3 * seconds / images)
-    return {
-        name: {
-            key: {"min": min(times), "median": statistics.median(times)}
-            for key, times in row.items()
-        }
-        for name, row in turns.items()
-    }
+    return results.min_and_median(turns)
 
 
 def as_markdown(found) -> str:

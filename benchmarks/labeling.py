@@ -11,7 +11,6 @@ predicts 8 images at a time, so that is one of the batch sizes.
 """
 
 import os
-import statistics
 import tempfile
 import time
 
@@ -66,13 +65,7 @@ def measure(contestants) -> dict[str, dict[str, dict[str, float]]]:
             if number:  # The first traces.
                 for key, seconds in zip(("wall", "cpu"), spent, strict=True):
                     turns[name][key].append(1e3 * seconds / images)
-    return {
-        name: {
-            key: {"min": min(times), "median": statistics.median(times)}
-            for key, times in row.items()
-        }
-        for name, row in turns.items()
-    }
+    return results.min_and_median(turns)
 
 
 def as_markdown(found) -> str:

@@ -1,7 +1,7 @@
 """What a benchmark found: as Markdown tables, as JSON, and in the pages that show it."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from absl import flags
 
@@ -26,6 +26,17 @@ def mean_and_spread(values: Sequence[float], digits: int) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def min_and_median(turns: Mapping[str, Mapping[str, Sequence[float]]]) -> dict:
+    """`min` and `median` of the times of each contestant, by name and kind of time."""
+    return {
+        name: {
+            key: {"min": min(times), "median": statistics.median(times)}
+            for key, times in row.items()
+        }
+        for name, row in turns.items()
+    }
 
 
 def settings(*given: flags.FlagHolder) -> dict:

@@ -101,7 +101,7 @@ def as_table(report: dict) -> list[list[str]]:
 
 def scale_of(metric: str) -> float:
     """Shares are shown in percent; likelihoods and what is in percent already, as it is."""
-    return 1 if metric in ("nll", "brier", "mce", RELATIVE) else 100
+    return 1 if metric in ("nll", "brier", "mce", "mfr", RELATIVE) else 100
 
 
 def _rows(benchmark: str, names: Sequence[str], tables: Sequence[Table]) -> list[dict]:

@@ -85,12 +85,17 @@ class ImageNetP(Benchmark):
                 yield {"image": frame, "label": label, "clip": clip}
 
     def scores(self, tables: Mapping[str, Table]) -> Table:
-        """Flip probabilities, 0 to 1, by perturbation, and `top_1` over all frames."""
+        """Flip probabilities, 0 to 1, by perturbation; `top_1` of frames; `mfr`."""
         columns = {part: (table["id"], table["flips"]) for part, table in tables.items()}
         everything = [t for part, t in tables.items() if part in alexnet.FLIPS]
         rows = outcomes.joined(everything or list(tables.values()))
         columns["top_1"] = rows["id"], rows["top_1"]
-        return outcomes.by_id(columns)
+        scores = outcomes.by_id(columns)
+        rates = [scores[name] / of for name, of in alexnet.FLIPS.items() if name in scores]
+        # Only where each image has a video under each of them is the mean that of images.
+        if len(rates) == len(alexnet.FLIPS) and np.isfinite(rates).all():
+            scores["mfr"] = 100 * np.mean(rates, axis=0)
+        return scores
 
     def results(self, done: Finished) -> dict:
         """`flip_probability` and `top_5_distance` by perturbation; mFR if it is whole."""

@@ -58,6 +58,7 @@ def collect(
     count: int,
     progress: Progress,
     classes: np.ndarray | None = None,
+    rows_per_image: int = 1,
 ) -> Table:
     """One pass: the rows of all images, padding left out.
 
@@ -67,6 +68,7 @@ def collect(
         count: Rows that there must be.
         progress: Told of every batch.
         classes: See `of_batch`.
+        rows_per_image: One after the other, such as the severities of a corruption.
 
     Raises:
         InputError: There are more or fewer rows.
@@ -81,7 +83,17 @@ def collect(
             f"Images to evaluate on: expected {count:,}, as counted before; read {done:,}. "
             "Their files were changed in the meantime: run the command again."
         )
-    return joined(rows)
+    table = joined(rows)
+    return {**table, "id": _distinct(table["id"], rows_per_image)}
+
+
+def _distinct(ids: np.ndarray, rows_per_image: int) -> np.ndarray:
+    """Ids with the image's number where several images have the same: each counts."""
+    images = ids[::rows_per_image]
+    if len(np.unique(images)) == len(images):
+        return ids
+    numbered = np.array([f"{id_}#{number}" for number, id_ in enumerate(images)])
+    return np.repeat(numbered, rows_per_image)
 
 
 def joined(tables: Sequence[Table]) -> Table:

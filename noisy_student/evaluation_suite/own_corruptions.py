@@ -65,7 +65,8 @@ class OwnCorruptions(Benchmark):
         self._kept = CorruptedShards(keep_in, identity) if keep_in else None
 
     def run(self, part: str, model: EvaluatedModel, title: str) -> Table:
-        count = self._images.count * len(corruptions.SEVERITIES)
+        severities = len(corruptions.SEVERITIES)
+        count = self._images.count * severities
         if self._kept is None:
             rows = Generated(lambda: self.corrupted(part), _SIGNATURE)
             dataset, errors = rows.dataset, rows.errors
@@ -82,7 +83,13 @@ class OwnCorruptions(Benchmark):
         batches = batches.batch(model.predictor.batch_size).prefetch(BATCHES_AHEAD)
         progress = Progress(title, count)
         with errors():
-            table = outcomes.collect(model.predictor, untuned(batches), count, progress)
+            table = outcomes.collect(
+                model.predictor,
+                untuned(batches),
+                count,
+                progress,
+                rows_per_image=severities,
+            )
         progress.finish(f"error {np.mean(~is_right(table)):.4f}")
         return table
 

@@ -68,7 +68,9 @@ class Stability(Benchmark):
         count = self._images.count * FRAMES
         progress = Progress(title, count, unit="frames")
         with images.explained():
-            table = outcomes.collect(model.predictor, untuned(batches), count, progress)
+            table = outcomes.collect(
+                model.predictor, untuned(batches), count, progress, rows_per_image=FRAMES
+            )
         progress.finish(f"flip probability {flips(table, part).mean():.4f}")
         return table
 

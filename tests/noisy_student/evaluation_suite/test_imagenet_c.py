@@ -182,6 +182,8 @@ def test_flips_are_counted_by_video(evaluated, tmp_path):
         assert share == pytest.approx(noise if name.endswith("noise") else ordered)
     expected = np.mean([flips[name] / of for name, of in alexnet.FLIPS.items()])
     assert found["results"]["mfr"] == pytest.approx(100 * expected)
+    low, high = found["intervals"]["mfr"]
+    assert low < found["results"]["mfr"] < high
     assert found["results"]["top_1"] == pytest.approx(6 / 10)
     assert found["results"]["frames"] == 3 * 10
     assert found["results"]["videos"] == 6

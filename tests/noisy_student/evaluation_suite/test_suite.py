@@ -379,6 +379,22 @@ def test_three_replicas_give_what_one_gives(model, ten, record_set, tmp_path):
                 assert results[key] == value
 
 
+def test_images_of_the_same_id_all_count(ten, tmp_path, few):
+    rows = []
+    for k, color in enumerate((1, 1, 2, 7)):  # All are said to be of class 1.
+        pixels = np.full((32, 32, 3), color_of(color), np.uint8)
+        rows.append(Record("same" if k < 3 else "other", images.encode_png(pixels), 1))
+    path = str(tmp_path / records.shard_name("test", 0, 1))
+    records.write_shard(path, map(records.image_example, rows))
+    examples = RecordSet((path,), (4,), tuple(map(str, range(10))))
+    assert run("test", examples, ten, tmp_path)["results"]["top_1"] == 0.5
+    for name, of in (("corruptions", "contrast"), ("stability", "rotate")):
+        run(name, examples, ten, tmp_path)
+        scores = outcomes.read(str(tmp_path / name / suite.SCORES))
+        assert len(scores["id"]) == len(scores[of]) == 4
+    assert run("corruptions", examples, ten, tmp_path)["results"]["images"] == 4
+
+
 def test_unknown_names_are_refused():
     assert registry.in_order(["pgd", "test", "pgd"]) == ["test", "pgd"]
     with pytest.raises(InputError, match="`on`: expected names among test.*imagenet_q"):
