@@ -39,6 +39,7 @@ NAMES = (
 )
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALLEST = 32  # Pixels of a side that the package takes.
+_BYTES_AHEAD = 2**31  # Of photos of that many, fewer wait.
 _IDLE = 300  # Seconds that a worker waits: glass_blur is compiled in each anew.
 _AHEAD = 4  # Images a worker that wait to be corrupted, or to be taken.
 _OWN_GENERATOR = ("impulse_noise", "glass_blur")  # Take a seed, and no global state.
@@ -131,7 +132,8 @@ def corrupted_in_order(
         waiting.append(
             executor.submit(_at_severities, pixels, name, seed, image_id, shorter_side)
         )
-        if len(waiting) > _AHEAD * workers:
+        ahead = min(_AHEAD * workers, _BYTES_AHEAD // (pixels.nbytes * len(SEVERITIES)))
+        while len(waiting) > ahead:
             yield from waiting.popleft().result()
     while waiting:
         yield from waiting.popleft().result()

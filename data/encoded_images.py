@@ -15,6 +15,8 @@ from data.records import RecordSet
 from data.sources import Source
 from data.untuned import BATCHES_AHEAD, untuned
 
+_DIGESTED = 8  # Images whose bytes are part of a fingerprint.
+
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImages:
@@ -54,6 +56,9 @@ def of_source(dataset: str, source: Source) -> EncodedImages:
         source: Of it.
     """
     digest = hashlib.sha256(source.digest(range(len(source))).encode())
+    # Names and labels are the same for images at other sizes, or made anew.
+    for record in source.read(range(min(_DIGESTED, len(source)))):
+        digest.update(hashlib.sha256(record.image).digest())
     return EncodedImages(
         len(source),
         digest.hexdigest()[:16],

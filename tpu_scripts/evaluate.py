@@ -20,10 +20,13 @@ import tempfile
 
 from absl import flags
 
+from data import files
 from data.errors import InputError
 from noisy_student.evaluation.evaluation import BATCH_SIZE
 from noisy_student.evaluation_suite import comparison, suite, summary
 from noisy_student.evaluation_suite.evaluated_model import EvaluatedModel
+from noisy_student.models import model_files
+from noisy_student.models.model_files import ModelInfo
 from noisy_student.tables import format_table
 from tpu_scripts import benchmark_flags, setting_flags, strategy_flags
 
@@ -43,17 +46,21 @@ def main() -> None:
     directories = _directories()
     names = benchmark_flags.chosen()
     strategy = strategy_flags.create_strategy()  # Before any other use of TensorFlow.
-    models = [EvaluatedModel(path, strategy, _BATCH_SIZE.value) for path in directories]
-    _check_same_classes(models)
+    infos = _infos(directories)
     results = {path: os.path.join(path, "evaluation") for path in directories}
     if _MODEL.value and _OUTPUT_DIR.value:
-        results[_MODEL.value] = _OUTPUT_DIR.value
+        results[directories[0]] = _OUTPUT_DIR.value
     with tempfile.TemporaryDirectory() as scratch:
-        benchmarks = benchmark_flags.open_benchmarks(models[0].info, scratch)
-        for model in models:
-            directory = results[model.directory]
-            reports = [suite.run(b, model, directory, sys.argv) for b in benchmarks]
-            print(f"{model.directory}: see {directory}/")
+        benchmarks = benchmark_flags.open_benchmarks(infos[0], scratch)
+        for path, info in zip(directories, infos, strict=True):
+            for benchmark in benchmarks:  # Before any is run.
+                suite.claim(benchmark, path, info, results[path])
+        if _OUTPUT_DIR.value:
+            files.make_directory(_OUTPUT_DIR.value)
+        for path in directories:
+            model = EvaluatedModel(path, strategy, _BATCH_SIZE.value)  # One in memory.
+            reports = [suite.run(b, model, results[path], sys.argv) for b in benchmarks]
+            print(f"{path}: see {results[path]}/")
             print(format_table(summary.as_table(reports)))
     if _COMPARE.value:
         names_of = comparison.short_names(directories)
@@ -70,16 +77,23 @@ def _directories() -> list[str]:
         )
     if _COMPARE.value and not _OUTPUT_DIR.value:
         raise InputError("`output_dir`: expected one for --compare; received none.")
-    return [_MODEL.value] if _MODEL.value else [path.rstrip("/") for path in _COMPARE.value]
+    paths = [path.rstrip("/") for path in _COMPARE.value or [_MODEL.value]]
+    if _COMPARE.value and (len(paths) < 2 or len(set(paths)) < len(paths)):
+        came = ", ".join(paths)
+        raise InputError(f"`compare`: expected two or more models; received {came}.")
+    return paths
 
 
-def _check_same_classes(models: list[EvaluatedModel]) -> None:
-    for model in models[1:]:
-        if model.info.class_names != models[0].info.class_names:
+def _infos(directories: list[str]) -> list[ModelInfo]:
+    """Of all models; refuses those of different classes."""
+    infos = [model_files.load_info(path) for path in directories]
+    for path, info in zip(directories, infos, strict=True):
+        if info.class_names != infos[0].class_names:
             raise InputError(
-                "`compare`: expected models of the same classes; those of "
-                f"{model.directory} are not those of {models[0].directory}."
+                f"`compare`: expected models of the same classes; those of {path} are not "
+                f"those of {directories[0]}."
             )
+    return infos
 
 
 if __name__ == "__main__":

@@ -38,8 +38,10 @@ class TfdsSource(Source):
             raise InputError(
                 f"tfds:{name}: expected a feature `image`; received {', '.join(features)}."
             )
-        known = "label" in features and hasattr(features["label"], "names")
-        self.class_names = tuple(features["label"].names) if known else None
+        # Of ImageNet ReaL, the one label that each image had before.
+        self._label = "original_label" if "original_label" in features else "label"
+        known = self._label in features and hasattr(features[self._label], "names")
+        self.class_names = tuple(features[self._label].names) if known else None
         try:
             self._builder.download_and_prepare()
         except (AssertionError, OSError) as error:  # To be got by hand, or no network.
@@ -59,7 +61,7 @@ class TfdsSource(Source):
                 f"{', '.join(self._builder.info.splits)}, or a part of one; received "
                 f"{self._split!r} ({error})."
             ) from error
-        dataset = dataset.map(lambda example: example["label"] if known else -1)
+        dataset = dataset.map(lambda example: example[self._label] if known else -1)
         return dataset.as_numpy_iterator()
 
     def _dataset(self, split):
@@ -82,7 +84,7 @@ class TfdsSource(Source):
             made = tf.strings.join(
                 [f"{self._split}/", tf.strings.as_string(index, width=9, fill="0")]
             )
-            label = tf.cast(example["label"], tf.int32) if known else tf.constant(-1)
+            label = tf.cast(example[self._label], tf.int32) if known else tf.constant(-1)
             return {"id": example.get("file_name", made), "label": label, "encoded": image}
 
         return self._dataset(self._split).enumerate().map(row)

@@ -45,6 +45,16 @@ def interval(found: np.ndarray) -> list[float]:
     return np.nanpercentile(found, [2.5, 97.5]).tolist()
 
 
+def basic_interval(value: float, found: np.ndarray) -> list[float]:
+    """The same, mirrored at the value: [2 v - q97.5, 2 v - q2.5].
+
+    For what resampling moves to one side, such as an ECE, which grows with noise: that
+    of resamples lies above the images' own about as far as this above the truth.
+    """
+    low, high = interval(found)
+    return [2 * value - high, 2 * value - low]
+
+
 def _counts(images: int, resamples: int) -> Iterator[np.ndarray]:
     """How often each image was drawn, float64 `[r, N]`, r rows at a time."""
     generator = np.random.default_rng(_SEED)

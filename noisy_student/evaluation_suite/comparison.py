@@ -117,15 +117,11 @@ def _rows(benchmark: str, names: Sequence[str], tables: Sequence[Table]) -> list
         rows.append(_row(benchmark, "ece", names, values, resampled))
     if benchmark == "corruptions":
         counted = [at for at, metric in enumerate(metrics) if metric != "error"]
-        means = [
-            np.array([float(np.nanmean(t[metrics[at]])) for at in counted]) for t in tables
-        ]
-        if (means[0] > 0).all():  # A first model without errors is no measure.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values = [float(100 * np.mean(m / means[0])) for m in means]
-                resampled = [
-                    100 * np.mean(d[:, counted] / drawn[0][:, counted], -1) for d in drawn
-                ]
+        first = drawn[0][:, counted]
+        if (first > 0).all():  # A first model without errors is no measure.
+            means = [outcomes.matrix(t, metrics)[:, counted].mean(0) for t in tables]
+            values = [float(100 * np.mean(mean / means[0])) for mean in means]
+            resampled = [100 * np.mean(d[:, counted] / first, -1) for d in drawn]
             rows.append(_row(benchmark, RELATIVE, names, values, resampled))
     return rows
 
@@ -138,7 +134,7 @@ def _row(
     resampled: Sequence[np.ndarray],
 ) -> dict:
     higher = metric.split("/")[-1].startswith(_HIGHER_IS_BETTER)
-    bounds = [bootstrap.interval(found) for found in resampled]
+    bounds = [_bounds(metric, v, r) for v, r in zip(values, resampled, strict=True)]
     row: dict = {
         "benchmark": benchmark,
         "metric": metric,
@@ -149,7 +145,7 @@ def _row(
         "difference": {},
     }
     for name, value, found in zip(names[1:], values[1:], resampled[1:], strict=True):
-        low, high = bootstrap.interval(found - resampled[0])
+        low, high = _bounds(metric, value - values[0], found - resampled[0])
         verdict = (
             "open" if low <= 0 <= high else "better" if (low > 0) == higher else "worse"
         )
@@ -160,6 +156,12 @@ def _row(
             "verdict": verdict,
         }
     return row
+
+
+def _bounds(metric: str, value: float, resampled: np.ndarray) -> list[float]:
+    if metric == "ece":  # See there: its resamples lie too high.
+        return bootstrap.basic_interval(value, resampled)
+    return bootstrap.interval(resampled)
 
 
 def _check_same(models: Sequence[Compared], benchmark: str) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from data import images, records
 from data.records import Record
-from noisy_student.stages.manifest import Stage
+from noisy_student.stages.manifest import Stage, forget_unstarted
 from noisy_student.stages.progress import Progress
 
 _SEVERITY = "severity"
@@ -29,6 +29,7 @@ class CorruptedShards:
     """
 
     def __init__(self, directory: str, identity: dict):
+        forget_unstarted(directory)
         self._stage = Stage(directory, "corrupt", identity)
 
     def dataset(self, corruption: str, rows: Iterable[dict], count: int) -> tf.data.Dataset:
@@ -57,12 +58,10 @@ class CorruptedShards:
 
 def _examples(rows: Iterable[dict], progress: Progress) -> Iterator[dict]:
     for done, row in enumerate(rows, 1):
-        record = Record(
-            row["id"].decode("utf-8", "surrogateescape"),
-            images.encode_png(row["image"]),
-            int(row["label"]),
-        )
-        yield {**records.image_example(record), _SEVERITY: int(row["severity"])}
+        record = Record("", images.encode_png(row["image"]), int(row["label"]))
+        # The id as it is: bytes, which need not be UTF-8.
+        more = {records.ID: row["id"], _SEVERITY: int(row["severity"])}
+        yield {**records.image_example(record), **more}
         progress.update(done)
 
 

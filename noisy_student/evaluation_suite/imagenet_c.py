@@ -55,8 +55,9 @@ class ImageNetC(LabeledBenchmark):
             {name: (row["id"], ~is_right(row)) for name, row in rows.items()}
         )
         counted = [name for name in alexnet.ERRORS if name in scores]
-        scores["error"] = np.mean([scores[name] for name in counted], axis=0)
-        if len(counted) == len(alexnet.ERRORS):
+        if counted:
+            scores["error"] = np.mean([scores[name] for name in counted], axis=0)
+        if not self.data.missing:
             relative = [scores[name] / alexnet.ERRORS[name] for name in counted]
             scores["mce"] = 100 * np.mean(relative, axis=0)
         return scores
@@ -101,7 +102,7 @@ def open_imagenet_c(name: str, dataset: str, allow_partial: bool) -> ImageNetC:
     parts, missing = {}, []
     for corruption in alexnet.ERRORS | alexnet.EXTRA_ERRORS:
         extra = corruption in alexnet.EXTRA_ERRORS
-        if extra and not _has_any(name, rest, corruption):
+        if extra and not _extra_is_there(name, rest, corruption):
             continue
         for severity in SEVERITIES:
             part = f"{corruption}/{severity}"
@@ -135,5 +136,6 @@ def _errors(tables: Mapping[str, Table]) -> dict[str, list[float | None]]:
     }
 
 
-def _has_any(name: str, directory: str, corruption: str) -> bool:
+def _extra_is_there(name: str, directory: str, corruption: str) -> bool:
+    """Of the authors' files; those that TFDS makes are not run."""
     return name == AUTHORS and tf.io.gfile.isdir(os.path.join(directory, corruption))

@@ -126,6 +126,12 @@ def open_real(dataset: str, real_labels: str) -> tuple[Part, list[np.ndarray]]:
         )
     assert isinstance(folder, FolderSource)
     names = [name.rsplit("/", 1)[-1] for name in folder.file_names]
+    other = next((name for name in names if name not in validation_labels()), None)
+    if other:
+        raise InputError(
+            f"`imagenet_real`: expected the validation images by their names, "
+            f"ILSVRC2012_val_00000001.JPEG and so on; received {other}."
+        )
     numbers = [int(name.removesuffix(".JPEG").rsplit("_", 1)[-1]) for name in names]
     return part, [np.array(found[number - 1], np.int64) for number in numbers]
 

@@ -20,7 +20,7 @@ from noisy_student.evaluation_suite.benchmark import Benchmark, BenchmarkData, F
 from noisy_student.evaluation_suite.evaluated_model import EvaluatedModel
 from noisy_student.evaluation_suite.generated import Generated
 from noisy_student.evaluation_suite.imagenet_classes import wordnet_ids
-from noisy_student.evaluation_suite.imagenet_data import checked
+from noisy_student.evaluation_suite.imagenet_data import NUM_CLASSES, checked, too_few
 from noisy_student.evaluation_suite.outcomes import Table
 from noisy_student.stages.progress import Progress
 
@@ -93,23 +93,19 @@ class ImageNetP(Benchmark):
         scores = outcomes.by_id(columns)
         rates = [scores[name] / of for name, of in alexnet.FLIPS.items() if name in scores]
         # Only where each image has a video under each of them is the mean that of images.
-        if len(rates) == len(alexnet.FLIPS) and np.isfinite(rates).all():
+        whole = not self.data.missing and len(rates) == len(alexnet.FLIPS)
+        if whole and np.isfinite(rates).all():
             scores["mfr"] = 100 * np.mean(rates, axis=0)
         return scores
 
     def results(self, done: Finished) -> dict:
         """`flip_probability` and `top_5_distance` by perturbation; mFR if it is whole."""
-        flips = {
-            part: float(np.mean(table["flips"])) for part, table in done.tables.items()
-        }
+        flips = _means(done.tables, "flips")
         frames = sum(int(table["frames"].sum()) for table in done.tables.values())
         right = sum(float((t["top_1"] * t["frames"]).sum()) for t in done.tables.values())
         result = {
             "flip_probability": flips,
-            "top_5_distance": {
-                part: float(np.mean(table["distance"]))
-                for part, table in done.tables.items()
-            },
+            "top_5_distance": _means(done.tables, "distance"),
             "top_1": right / frames,
             "videos": sum(len(table["id"]) for table in done.tables.values()),
             "frames": frames,
@@ -119,7 +115,7 @@ class ImageNetP(Benchmark):
         return {**flip_rate.flip_rates(flips), **result}
 
     def draw(self, done: Finished, path: str) -> None:
-        shares = {part: float(np.mean(done.scores[part])) for part in self.parts}
+        shares = {part: float(np.nanmean(done.scores[part])) for part in self.parts}
         plots.shares(shares, "flip probability (%)", path)
 
 
@@ -140,13 +136,17 @@ def open_imagenet_p(dataset: str, allow_partial: bool) -> ImageNetP:
             f"`{NAME}`: expected a folder of this machine, since OpenCV reads the videos; "
             f"received {directory!r}. Copy it here."
         )
+    videos.check_installed()
     clips, missing = {}, []
     digest = hashlib.sha256()
     for perturbation in alexnet.FLIPS | alexnet.EXTRA_FLIPS:
         found = _clips(os.path.join(directory, perturbation))
         if found:
             clips[perturbation] = found
-            digest.update("\0".join([perturbation, *found]).encode())
+            folder = os.path.join(directory, perturbation)
+            sizes = [os.path.getsize(os.path.join(folder, path)) for path in found]
+            named = zip(found, map(str, sizes), strict=True)
+            digest.update("\0".join([perturbation, *map(":".join, named)]).encode())
         elif perturbation in alexnet.FLIPS:
             missing.append(perturbation)
     if not clips:
@@ -156,6 +156,8 @@ def open_imagenet_p(dataset: str, allow_partial: bool) -> ImageNetP:
         )
     most = max(map(len, clips.values()))
     for perturbation, found in clips.items():
+        classes = {path.split("/")[0] for path in found}
+        missing += too_few(len(classes), NUM_CLASSES, f"classes of {perturbation}")
         if len(found) < most:
             missing.append(f"videos of {perturbation}: {len(found):,} of {most:,}")
     data = checked(NAME, dataset, digest.hexdigest()[:16], missing, allow_partial)

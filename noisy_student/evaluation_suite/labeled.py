@@ -119,7 +119,7 @@ class RealBenchmark(LabeledBenchmark):
         self._classes_of_image = classes_of_image
 
     def run(self, part: str, model: EvaluatedModel, title: str) -> Table:
-        table = super().run(part, model, f"{title} (against one label)")
+        table = super().run(part, model, f"{title} (by the one label of ImageNet)")
         pairs = zip(table["predicted"], self._classes_of_image, strict=True)
         right = [
             predicted in classes if len(classes) else -1 for predicted, classes in pairs

@@ -104,7 +104,12 @@ def intervals(rows: Sequence[dict], models: Sequence[str], path: str) -> None:
             np.array([row[key][model] for row in rows]) for key in ("value", "low", "high")
         )
         axes.errorbar(
-            values, places, xerr=[values - low, high - values], fmt="o", ms=4, label=model
+            values,
+            places,
+            xerr=np.maximum([values - low, high - values], 0),  # Of rounding.
+            fmt="o",
+            ms=4,
+            label=model,
         )
     middle = np.arange(len(rows)) * (len(models) + 0.8) + (len(models) - 1) / 2
     axes.set_yticks(middle, [row["label"] for row in rows], fontsize="small")

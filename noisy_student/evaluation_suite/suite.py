@@ -22,6 +22,7 @@ from noisy_student.evaluation_suite.calibration import Calibration, ece_of
 from noisy_student.evaluation_suite.evaluated_model import EvaluatedModel
 from noisy_student.evaluation_suite.outcomes import Table
 from noisy_student.lineage.provenance import provenance
+from noisy_student.models.model_files import ModelInfo
 from noisy_student.stages.manifest import Stage, forget_unstarted
 from noisy_student.stages.parents import Parent
 
@@ -49,20 +50,7 @@ def run(
     Raises:
         InputError: The output is of something else, or an image cannot be read.
     """
-    info = model.info
-    identity = {
-        "benchmark": benchmark.name,
-        "model_sha256": info.weights_sha256,
-        "image_size": info.image_size,
-        "crop": info.crop,
-        "data_fingerprint": benchmark.data.fingerprint,
-        "parts": list(benchmark.parts),
-        "settings": benchmark.settings,
-    }
-    directory = os.path.join(output_dir, benchmark.name)
-    parents = {"model": Parent(model.directory, info.weights_sha256)}
-    forget_unstarted(directory)
-    stage = Stage(directory, "evaluate", identity, parents)
+    info, stage = model.info, claim(benchmark, model.directory, model.info, output_dir)
     was_complete = stage.complete
     tables = _tables(benchmark, model, stage)
     scores = benchmark.scores(tables)
@@ -73,7 +61,7 @@ def run(
         facts = stage.facts_of(names).values()
         seconds = sum(fact.get("seconds", 0.0) for fact in facts)
         stage.finish(names, timing={"seconds": round(seconds, 1)})
-    clean_error = _clean_error(output_dir, info.weights_sha256)
+    clean_error = _clean_error(output_dir, info)
     done = Finished(tables, scores, info.class_names, clean_error)
     results = benchmark.results(done)
     path = os.path.join(output_dir, f"{benchmark.name}.json")
@@ -88,6 +76,33 @@ def run(
     return report
 
 
+def claim(benchmark: Benchmark, model: str, info: ModelInfo, output_dir: str) -> Stage:
+    """The place of a benchmark's result; to be claimed before any of several is run.
+
+    Args:
+        benchmark: What will be run.
+        model: Directory of the model.
+        info: Of the model.
+        output_dir: Where the result will go.
+
+    Raises:
+        InputError: It holds something else, or cannot be written to.
+    """
+    identity = {
+        "benchmark": benchmark.name,
+        "model_sha256": info.weights_sha256,
+        "image_size": info.image_size,
+        "crop": info.crop,
+        "data_fingerprint": benchmark.data.fingerprint,
+        "parts": list(benchmark.parts),
+        "settings": benchmark.settings,
+    }
+    directory = os.path.join(output_dir, benchmark.name)
+    parents = {"model": Parent(model, info.weights_sha256)}
+    forget_unstarted(directory)
+    return Stage(directory, "evaluate", identity, parents)
+
+
 def file_name(part: str) -> str:
     """Of a part's rows: `gaussian_noise/3` lies in `gaussian_noise-3.parquet`."""
     return f"{part.replace('/', '-')}.parquet"
@@ -100,7 +115,9 @@ def intervals(benchmark: Benchmark, scores: Table) -> dict[str, list[float]]:
     found = bootstrap.resampled_means(values)
     result = {name: bootstrap.interval(found[:, at]) for at, name in enumerate(names)}
     if isinstance(benchmark, Calibration):
-        result["ece"] = bootstrap.interval(resampled_ece(scores))
+        ece = ece_of(scores["confidence"], scores["top_1"])
+        low, high = bootstrap.basic_interval(ece, resampled_ece(scores))
+        result["ece"] = [max(low, 0.0), max(high, 0.0)]
     return result
 
 
@@ -137,13 +154,14 @@ def _timed(
     return table, round(time.monotonic() - began, 2)
 
 
-def _clean_error(output_dir: str, weights_sha256: str) -> float | None:
-    """Of the benchmark `imagenet`, where it was run wholly on the same weights."""
+def _clean_error(output_dir: str, info: ModelInfo) -> float | None:
+    """Of the benchmark `imagenet`, where it was run wholly on the same model."""
     path = os.path.join(output_dir, "imagenet.json")
     if not tf.io.gfile.exists(path):
         return None
     found = files.read_json(path)
-    if found["missing"] or found["model"]["weights_sha256"] != weights_sha256:
+    same = ("weights_sha256", "image_size", "crop")
+    if found["missing"] or any(found["model"][k] != getattr(info, k) for k in same):
         return None
     return 1 - found["results"]["top_1"]
 

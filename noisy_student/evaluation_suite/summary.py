@@ -20,16 +20,10 @@ def as_table(reports: Sequence[dict]) -> list[list[str]]:
             share = part in _SHARES or part.startswith("epsilon_")
             if share or part in _NUMBERS:
                 low, high = report["intervals"].get(name, (None, None))
-                shown = [
-                    percent(number)
-                    if share
-                    else f"{number:.3f}"
-                    if number is not None
-                    else ""
-                    for number in (value, low, high)
-                ]
-                interval = f"{shown[1]} to {shown[2]}" if low is not None else ""
-                rows.append([report["benchmark"], name, shown[0], interval, images, note])
+                shown = percent if share else _number
+                interval = "" if low is None else f"{shown(low)} to {shown(high)}"
+                row = [report["benchmark"], name, shown(value), interval, images, note]
+                rows.append(row)
     return rows
 
 

@@ -7,23 +7,29 @@ import numpy as np
 from data.errors import InputError
 
 
+def check_installed() -> None:
+    """Refuses to go on without OpenCV, before anything is run."""
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"`imagenet_p`: expected OpenCV to read videos; {error}. Run pip install "
+            "opencv-python-headless."
+        ) from error
+
+
 def frames(path: str) -> Iterator[np.ndarray]:
     """All frames in order, uint8 RGB `[H, W, 3]`.
 
     Decoded by OpenCV, as the benchmark's authors do. Of local files only.
 
     Raises:
-        InputError: OpenCV is missing, or the file holds no frame that can be read.
+        InputError: A frame cannot be read, or there is none.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise InputError(
-            f"`imagenet_p`: expected OpenCV to read videos; {error}. Run pip install "
-            "opencv-python-headless."
-        ) from error
+    import cv2
+
     video = cv2.VideoCapture(path)
-    count = 0
+    count, promised = 0, int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     try:
         while True:
             there, frame = video.read()
@@ -33,8 +39,9 @@ def frames(path: str) -> Iterator[np.ndarray]:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         video.release()
-    if not count:
+    if not count or count < promised:
         raise InputError(
-            f"`imagenet_p`: expected a video with frames; {path} holds none that can be "
-            "read. Get the file again: a benchmark counts all of them."
+            f"`imagenet_p`: expected a video all of whose frames can be read; of {path} "
+            f"{count} of {max(promised, 0)} could. Get the file again: a benchmark counts "
+            "all of them."
         )

@@ -223,7 +223,8 @@ def forget_unstarted(directory: str) -> None:
     nothing in it does not refuse others.
     """
     path = os.path.join(directory, MANIFEST)
-    notes = tf.io.gfile.glob(os.path.join(directory, _FINISHED, "*.json"))
+    folder = os.path.join(directory, _FINISHED)  # No glob: its name may hold a pattern.
+    notes = tf.io.gfile.isdir(folder) and tf.io.gfile.listdir(folder)
     if tf.io.gfile.exists(path) and not notes and not files.read_json(path)["complete"]:
         tf.io.gfile.remove(path)
 

@@ -271,8 +271,7 @@ def test_models_are_compared_on_the_same_images(finished_run, tmp_path):
     ("given", "message"),
     [
         (["--on=test"], "`model`: expected either --model or --compare; received neither"),
-        (["--compare=a,b"], "`output_dir`: expected one for --compare"),
-        (["--model=x", "--on=imagenet_q"], "`on`: expected names among test"),
+        (["--compare=a,a/", "--output_dir=o"], "`compare`: expected two or more"),
     ],
 )
 def test_bad_requests_to_evaluate_end_with_one_message(given, message):

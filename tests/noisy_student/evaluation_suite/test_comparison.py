@@ -7,6 +7,7 @@ import pytest
 
 from data.errors import InputError
 from noisy_student.evaluation_suite import bootstrap, comparison, outcomes, suite
+from noisy_student.evaluation_suite.calibration import ece_of
 from noisy_student.evaluation_suite.comparison import Compared
 
 
@@ -41,6 +42,25 @@ def test_many_images_are_drawn_in_pieces(monkeypatch):
     whole = bootstrap.resampled_means(values, 40)
     monkeypatch.setattr(bootstrap, "_CELLS", 350)
     np.testing.assert_allclose(bootstrap.resampled_means(values, 40), whole)
+
+
+def ece_and_interval(confidences, right):
+    value = ece_of(confidences, right)
+    found = bootstrap.resampled(
+        lambda rows: ece_of(confidences[rows], right[rows]), len(right)
+    )
+    return value, bootstrap.basic_interval(value, found)
+
+
+def test_the_interval_of_an_ece_holds_the_truth():
+    held = 0
+    for seed in range(12):  # Right in 10 points fewer than it says.
+        generator = np.random.default_rng(seed)
+        confidences = generator.uniform(0.85, 0.95, 300)
+        right = generator.random(300) < confidences - 0.1
+        _, (low, high) = ece_and_interval(confidences, right)
+        held += low <= 0.1 <= high
+    assert held >= 10
 
 
 def write(directory, scores, benchmark="test", **changes):

@@ -9,11 +9,11 @@ import pytest
 
 from data.errors import InputError
 from noisy_student.evaluation import alexnet
-from noisy_student.evaluation_suite import imagenet_c, registry, suite
+from noisy_student.evaluation_suite import imagenet_c, imagenet_p, registry, suite
 from noisy_student.evaluation_suite.imagenet_classes import wordnet_ids
 from noisy_student.evaluation_suite.registry import BenchmarkOptions
 
-from .conftest import color_of, write_tree
+from .conftest import color_of, write_image, write_tree
 
 PARTIAL = BenchmarkOptions(allow_partial=True)
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -27,6 +27,7 @@ def small(monkeypatch):
     `test_flip_rate`.
     """
     monkeypatch.setattr(imagenet_c, "VALIDATION_IMAGES", 4)
+    monkeypatch.setattr(imagenet_p, "NUM_CLASSES", 2)
     for table in ("ERRORS", "FLIPS"):
         few = list(getattr(alexnet, table).items())[:3]
         monkeypatch.setattr(alexnet, table, dict(few))
@@ -118,7 +119,27 @@ def test_what_is_missing_is_named_and_a_part_gives_no_mce(evaluated, tmp_path):
     assert "shot_noise/3" in found["missing"]
     assert "images of impulse_noise/2: 3 of 4" in found["missing"]
     assert "mce" not in found["results"]
+    assert "mce" not in found["intervals"]
     assert found["results"]["errors"]["shot_noise"][2] is None
+
+
+def test_extra_corruptions_alone_have_their_errors(evaluated, tmp_path):
+    dataset = write_c(tmp_path / "c", ["saturate"])
+    found = run("imagenet_c", dataset, evaluated, tmp_path / "r")
+    assert found["results"]["errors"] == {"saturate": [0.0] * 5}
+    assert set(found["intervals"]) == {"saturate"}
+
+
+def test_the_same_names_at_another_size_are_other_images(evaluated, tmp_path):
+    shown = [(k, k) for k in range(4)]
+    for name, size in (("224", (32, 32)), ("299", (40, 40))):
+        for label, color in shown:
+            file = f"ILSVRC2012_val_{label:08d}.JPEG"
+            path = tmp_path / name / "shot_noise/1" / wordnet_ids()[label] / file
+            write_image(str(path), color_of(color), size)
+    run("imagenet_c", f"folder:{tmp_path}/224", evaluated, tmp_path / "r")
+    with pytest.raises(InputError, match="data_fingerprint"):
+        run("imagenet_c", f"folder:{tmp_path}/299", evaluated, tmp_path / "r")
 
 
 def test_recomputed_corruptions_are_another_benchmark(evaluated, tmp_path):
@@ -192,10 +213,12 @@ def test_flips_are_counted_by_video(evaluated, tmp_path):
 
 def test_perturbations_that_are_missing_are_named(evaluated, tmp_path):
     dataset = write_p(tmp_path / "p", {"shot_noise": CLIPS, "motion_blur": CLIPS[:1]})
-    with pytest.raises(InputError, match="missing: gaussian_noise; videos of motion_blur"):
+    with pytest.raises(InputError, match="missing: gaussian_noise; classes of motion_blur"):
         run("imagenet_p", dataset, evaluated, tmp_path / "r", BenchmarkOptions())
     found = run("imagenet_p", dataset, evaluated, tmp_path / "r")
     assert "videos of motion_blur: 1 of 2" in found["missing"]
+    assert "classes of motion_blur: 1 of 2" in found["missing"]
+    assert "mfr" not in found["intervals"]
     assert "mfr" not in found["results"]
 
 
@@ -204,7 +227,7 @@ def test_videos_that_cannot_be_read_are_named(evaluated, tmp_path):
     bad = tmp_path / "p/shot_noise" / wordnet_ids()[8] / "x.mp4"
     os.makedirs(bad.parent)
     bad.write_bytes(b"no video")
-    with pytest.raises(InputError, match=r"shot_noise/n\d+/x.mp4 holds none that can be"):
+    with pytest.raises(InputError, match=r"shot_noise/n\d+/x.mp4 0 of 0 could"):
         run("imagenet_p", dataset, evaluated, tmp_path / "r")
 
 
