@@ -28,10 +28,6 @@ class EvaluatedModel:
         self._strategy, self._batch_size = strategy, batch_size
         self._attacked: dict[int, tuple[Predictor, Attack]] = {}  # By number of steps.
 
-    @property
-    def num_classes(self) -> int:
-        return len(self.info.class_names)
-
     @functools.cached_property
     def _network(self) -> keras.Model:
         return model_files.load_model(self.directory)[0]
