@@ -1,31 +1,18 @@
 """What a benchmark found: as Markdown tables, as JSON, and in the pages that show it."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
 from data import files
+from noisy_student.tables import markdown_table as markdown
+from noisy_student.tables import mean_and_spread
+
+__all__ = ["markdown", "mean_and_spread", "min_and_median", "replace_marked", "settings"]
+__all__ += ["write"]
 
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; a row may have fewer cells than the header."""
-    rule = "|---" * len(header) + "|"
-    return "\n".join([_line(header), rule, *map(_line, rows)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
-
-
-def mean_and_spread(values: Sequence[float], digits: int) -> str:
-    """`92.5 ± 0.9`: mean and standard deviation; of one value no deviation."""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def min_and_median(turns: Mapping[str, Mapping[str, Sequence[float]]]) -> dict:

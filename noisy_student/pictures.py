@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image, ImageFont
 
 from data import files
@@ -35,6 +36,14 @@ def fitted(pixels: np.ndarray, side: int) -> Image.Image:
 def write_png(picture: Image.Image, path: str) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
+    with files.atomic_open(path, "wb") as file:
+        file.write(buffer.getvalue())
+
+
+def save_figure(figure: Figure, path: str) -> None:
+    """A plot as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
     with files.atomic_open(path, "wb") as file:
         file.write(buffer.getvalue())
 

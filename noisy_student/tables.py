@@ -1,5 +1,8 @@
 """Tables as text, and numbers as they stand in them."""
 
+import statistics
+from collections.abc import Iterable, Sequence
+
 
 def format_table(rows: list[list[str]]) -> str:
     """Columns of equal width, for a terminal."""
@@ -22,3 +25,21 @@ def percent(share: float | None) -> str:
 def count(number: int | None) -> str:
     """`1,234`; empty where it is not known."""
     return "" if number is None else f"{number:,}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a row may have fewer cells than the header."""
+    rule = "|---" * len(header) + "|"
+    return "\n".join([_line(header), rule, *map(_line, rows)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """`92.5 ± 0.9`: mean and standard deviation; of one value no deviation."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}"

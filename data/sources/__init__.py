@@ -2,7 +2,7 @@
 
 * `digits[:pool|validation|test]`: scikit-learn's 1,797 hand-written digits;
 * `folder:DIR`: one folder a class; unlabeled images in any arrangement;
-* `idx:DIR[:train|test]`: MNIST-format files;
+* `idx:DIR[:train|test]`: MNIST-format files; `idx:DIR:train[5000:]` is a part;
 * `tfds:NAME[:SPLIT]`: TensorFlow Datasets;
 * `tfrecord:GLOB`: shards in the features of `data.records`, or a folder of them;
   a `class_names.json` beside them names the labels.

@@ -15,7 +15,15 @@ from data.sources.base import Source
 
 
 class ArraySource(Source):
-    """uint8 images in memory, stored as PNG."""
+    """uint8 images in memory, stored as PNG.
+
+    Args:
+        pixels: uint8 `[N, H, W]` or `[N, H, W, 3]`.
+        labels: Integers `[N]`.
+        class_names: By label.
+        prefix: Of the ids.
+        first: The number of the first image, in its id.
+    """
 
     def __init__(
         self,
@@ -23,15 +31,16 @@ class ArraySource(Source):
         labels: np.ndarray,
         class_names: Sequence[str],
         prefix: str,
+        first: int = 0,
     ):
         self.class_names = tuple(class_names)
         self.labels = np.asarray(labels, np.int64)
-        self._pixels, self._prefix = pixels, prefix
+        self._pixels, self._prefix, self._first = pixels, prefix, first
 
     def read(self, indices: Sequence[int] | np.ndarray) -> Iterator[Record]:
         for index in indices:
             yield Record(
-                id=f"{self._prefix}/{index:06d}",
+                id=f"{self._prefix}/{self._first + index:06d}",
                 image=images.encode_png(self._pixels[index]),
                 label=int(self.labels[index]),
             )
@@ -59,11 +68,15 @@ def digits(split: str) -> ArraySource:
 
 
 def idx(rest: str) -> ArraySource:
-    """`train-images-idx3-ubyte[.gz]` and its siblings (`t10k-…` for test)."""
-    directory, split = rest, "train"
-    match = re.fullmatch(r"(.+):(train|test)", rest)
-    if match:
-        directory, split = match.groups()
+    """`train-images-idx3-ubyte[.gz]` and its siblings (`t10k-…` for test).
+
+    Args:
+        rest: `DIR`, `DIR:train` or `DIR:test`, then perhaps a part in the notation of
+            TensorFlow Datasets: `DIR:train[5000:]`. Ids stay those of the whole.
+    """
+    match = re.fullmatch(r"(.+?)(?::(train|test))?(?:\[(\d*):(\d*)\])?", rest)
+    assert match is not None  # `.+?` takes all that the rest does not.
+    directory, split = match[1], match[2] or "train"
     stem = {"train": "train", "test": "t10k"}[split]
     pixels = _read_idx(directory, f"{stem}-images", 3)
     labels = _read_idx(directory, f"{stem}-labels", 1)
@@ -75,7 +88,13 @@ def idx(rest: str) -> ArraySource:
     if not len(labels):
         raise InputError(f"idx:{rest}: expected at least one image; received none.")
     names = [str(label) for label in range(int(labels.max()) + 1)]
-    return ArraySource(pixels, labels, names, f"{split}")
+    part = slice(int(match[3] or 0), int(match[4] or len(labels)))
+    if not len(labels[part]) or part.stop > len(labels):
+        raise InputError(
+            f"idx:{rest}: expected a part of the {len(labels):,} images; received "
+            f"[{part.start}:{part.stop}]."
+        )
+    return ArraySource(pixels[part], labels[part], names, split, part.start)
 
 
 def _read_idx(directory: str, stem: str, rank: int) -> np.ndarray:

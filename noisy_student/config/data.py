@@ -32,6 +32,11 @@ class DataConfig:
     labels_per_class: int = setting(
         0, "Keep this many labels a class, the rest is unlabeled; 0: keep all."
     )
+    pool_imbalance: float = setting(
+        1.0,
+        "Make the unlabeled set this much imbalanced, by its true labels: images of the "
+        "most common class for one of the rarest (study 5); 1: as it is.",
+    )
     holdout_fraction: float = setting(
         0.2, "Share of the labeled images held out as test data where none is given."
     )
@@ -56,6 +61,7 @@ def check_data(data: DataConfig) -> None:
         InputError: Names the setting, what was expected and what came.
     """
     check_range("num_shards", data.num_shards, 0, 99_999)
+    check_range("pool_imbalance", data.pool_imbalance, 1, 1e6)
     if data.labels_per_class < 0:
         raise InputError(
             f"`labels_per_class`: expected 0 or more; received {data.labels_per_class}."

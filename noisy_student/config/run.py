@@ -1,6 +1,7 @@
 """A whole run: the settings of its parts, and what fits together."""
 
 import dataclasses
+import math
 
 from data import soft_labels
 from data.augmentation import Augmentation
@@ -38,6 +39,11 @@ class Config:
         False,
         "Start each student from its teacher's weights; in the paper from random ones.",
     )
+    last_unlabeled_ratio: float = setting(
+        0.0,
+        "Unlabeled ratio of the last generation (28 for the paper's L2, after 14 and 14); "
+        "0: the same as of the others.",
+    )
     online_teacher: bool = setting(
         False,
         "Label each batch as the student trains: no stored labels, nothing selected.",
@@ -56,6 +62,13 @@ class Config:
         "top_10: the K most probable classes. See docs/pseudo_labels.md.",
     )
     seed: int = setting(0, "Of every random draw of the run.")
+
+    def training_of(self, generation: int) -> TrainingConfig:
+        """The student training of a generation, 1 to `generations`."""
+        if generation < self.generations or not self.last_unlabeled_ratio:
+            return self.student_training
+        ratio = self.last_unlabeled_ratio
+        return dataclasses.replace(self.student_training, unlabeled_ratio=ratio)
 
 
 # Training seeds are multiplied by 2^32 on the way to a draw, and must stay below 2^31.
@@ -101,6 +114,7 @@ def check(config: Config) -> None:
             "`unlabeled_ratio`: expected more than 0 for a student; received "
             f"{config.student_training.unlabeled_ratio}."
         )
+    check_range("last_unlabeled_ratio", config.last_unlabeled_ratio, 0, math.inf)
     _check_frozen(config)
     _check_labeling(config)
     check_student_size(config.teacher, config.student, config.allow_smaller_student)

@@ -68,6 +68,11 @@ class TrainingConfig(duration.WithDurations):
         "reference: labeled loss + ratio times the other, as the published code; "
         "concatenated: the mean over all images, as the paper.",
     )
+    labeled_loss_weight: float = setting(
+        1.0,
+        "Factor of the labeled images' loss; 0: pre-training on pseudo-labels alone, with "
+        "labeled images in batch norm's statistics only (study 6).",
+    )
     labeled_sample_probability: float = setting(
         1.0,
         "Chance of a labeled image to count, for labeled batches smaller than the number "
@@ -75,6 +80,9 @@ class TrainingConfig(duration.WithDurations):
     )
     pseudo_labeled_augmentation: bool = setting(
         True, "RandAugment and cutout on pseudo-labeled images (off in table 6's rows)."
+    )
+    pseudo_labeled_random_crop: bool = setting(
+        True, "Random crop or shift, and mirror, on pseudo-labeled images."
     )
     pseudo_labeled_dropout: bool = setting(True, "Dropout on pseudo-labeled images.")
     pseudo_labeled_stochastic_depth: bool = setting(
@@ -134,7 +142,8 @@ def check_training(training: TrainingConfig, prefix: str = "") -> None:
     check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
     check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)
     check_range(f"{prefix}frozen_blocks", training.frozen_blocks, -1, math.inf)
-    for name in ("weight_decay", "unlabeled_ratio", "clip_gradient_norm"):
+    weights = ("weight_decay", "unlabeled_ratio", "labeled_loss_weight")
+    for name in (*weights, "clip_gradient_norm"):
         check_range(prefix + name, getattr(training, name), 0, math.inf)
     check_range(
         f"{prefix}labeled_sample_probability", training.labeled_sample_probability, 1e-6, 1

@@ -1,15 +1,11 @@
 """Pictures of results: errors by corruption, reliability diagrams, models side by side."""
 
-import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
-from data import files
+from noisy_student.pictures import save_figure
 
 
 def errors_by_corruption(
@@ -26,15 +22,8 @@ def errors_by_corruption(
     names = list(next(iter(models.values())))
     columns = min(5, len(names))
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(2.3 * columns, 2.1 * rows + 0.6),
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure = Figure(figsize=(2.3 * columns, 2.1 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for plot, name in zip(axes.flat, names, strict=False):
         for model, errors in models.items():
             values = [np.nan if e is None else 100 * e for e in errors[name]]
@@ -50,7 +39,7 @@ def errors_by_corruption(
     if len(models) > 1:
         handles = axes[0, 0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower right", ncols=len(models))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def reliability(models: Mapping[str, Sequence[dict]], path: str) -> None:
@@ -60,7 +49,8 @@ def reliability(models: Mapping[str, Sequence[dict]], path: str) -> None:
         models: By name of the model the bins of `calibration.equal_mass_bins`.
         path: Of the PNG.
     """
-    figure, axes = plt.subplots(figsize=(4.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="k", ls=":")
     for model, bins in models.items():
         confidences = [row["mean_confidence"] for row in bins]
@@ -71,12 +61,13 @@ def reliability(models: Mapping[str, Sequence[dict]], path: str) -> None:
     axes.grid(alpha=0.3)
     if len(models) > 1:
         axes.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def shares(values: Mapping[str, float], axis: str, path: str) -> None:
     """Bars of shares, 0 to 1, by name; `axis` says what of."""
-    figure, axes = plt.subplots(figsize=(1.5 + 0.8 * len(values), 3), layout="constrained")
+    figure = Figure(figsize=(1.5 + 0.8 * len(values), 3), layout="constrained")
+    axes = figure.subplots()
     percents = [100 * value for value in values.values()]
     bars = axes.bar([name.replace("_", " ") for name in values], percents)
     axes.bar_label(bars, fmt="%.1f")
@@ -84,7 +75,7 @@ def shares(values: Mapping[str, float], axis: str, path: str) -> None:
     axes.set_ylim(0, 105 if max(percents) > 50 else None)
     if len(values) > 5:
         axes.tick_params(axis="x", rotation=60)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def intervals(rows: Sequence[dict], models: Sequence[str], path: str) -> None:
@@ -95,9 +86,9 @@ def intervals(rows: Sequence[dict], models: Sequence[str], path: str) -> None:
         models: Names in order.
         path: Of the PNG.
     """
-    figure, axes = plt.subplots(
-        figsize=(8, 1.2 + 0.22 * len(rows) * (len(models) + 0.6)), layout="constrained"
-    )
+    height = 1.2 + 0.22 * len(rows) * (len(models) + 0.6)
+    figure = Figure(figsize=(8, height), layout="constrained")
+    axes = figure.subplots()
     for number, model in enumerate(models):
         places = np.arange(len(rows)) * (len(models) + 0.8) + number
         values, low, high = (
@@ -117,12 +108,4 @@ def intervals(rows: Sequence[dict], models: Sequence[str], path: str) -> None:
     axes.invert_yaxis()
     axes.grid(alpha=0.3, axis="x")
     axes.legend(fontsize="small")
-    _save(figure, path)
-
-
-def _save(figure: plt.Figure, path: str) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    plt.close(figure)
-    with files.atomic_open(path, "wb") as file:
-        file.write(buffer.getvalue())
+    save_figure(figure, path)

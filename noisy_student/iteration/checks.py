@@ -38,10 +38,12 @@ def _check_strategy(config: Config, strategy: tf.distribute.Strategy) -> None:
     """Refuses batches and groups that do not fit the replicas, before any training."""
     check_one_process("the whole loop", strategy)
     teacher, student = config.teacher_training, config.student_training
+    last = config.training_of(config.generations)
     for name, size, training in (
         ("teacher_batch_size", teacher.batch_size, teacher),
         ("student_batch_size", student.batch_size, student),
         ("student_batch_size · unlabeled_ratio", student.pseudo_batch_size, student),
+        ("student_batch_size · last_unlabeled_ratio", last.pseudo_batch_size, last),
     ):
         check_parts(name, size, training.accumulation_steps, strategy)
     for role, model in (("teacher", config.teacher), ("student", config.student)):

@@ -26,7 +26,9 @@ def student_job(
         labeled=data.labeled,
         pseudo_labeled=pseudo_labeled,
         model=config.student,
-        training=config.student_training,
+        training=config.training_of(generation)
+        if pseudo_labeled
+        else config.student_training,
         augmentation=config.augmentation,
         seed=seed_of(config.seed, generation),
     )

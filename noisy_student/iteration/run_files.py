@@ -74,14 +74,17 @@ def gained(generations: list[dict]) -> bool:
     return now["validation_top_1"] > before["validation_top_1"]
 
 
-def pseudo_labels(work_dir: str, generation: int) -> dict:
-    """What labeling and balancing put on record, without their lists of files."""
-    predictions = os.path.join(work_dir, layout.predictions(generation))
+def pseudo_labels(predictions: str, balanced: str) -> dict:
+    """What labeling and balancing put on record, without their lists of files.
+
+    Args:
+        predictions: Directory of a labeling.
+        balanced: Directory of the pseudo-labeled shards made of it.
+    """
     labeled, calibration = read_manifest(predictions), read_calibration(predictions)
-    balanced = read_manifest(os.path.join(work_dir, layout.balanced(generation)))
     return {
         "mean_confidence": labeled["results"]["mean_confidence"],
         "pool_accuracy": labeled["results"]["accuracy"],
         **({"calibration": summary_of(calibration)} if calibration else {}),
-        **balanced["results"],
+        **read_manifest(balanced)["results"],
     }

@@ -70,6 +70,14 @@ def network_cost(
     )
 
 
+@functools.lru_cache(maxsize=64)
+def forward_cost(model: ModelConfig, num_classes: int) -> tuple[int, float]:
+    """Trainable parameters, and multiply-adds of a forward pass over one image."""
+    network = model.outline(num_classes)
+    trainable = sum(v.shape.num_elements() for v in _specs(network.trainable_variables))
+    return trainable, multiply_adds(network, model.resolution)
+
+
 def _training_graph(network: keras.Model, rows: int, size: int) -> tf.Graph:
     trainable = {id(variable) for variable in network.trainable_variables}
 

@@ -59,6 +59,8 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
     else:
         dataset = config.unlabeled_data
         parts["unlabeled"] = _whole_of("unlabeled", dataset, config, names)
+    if config.pool_imbalance > 1:
+        parts["unlabeled"] = _imbalanced(parts["unlabeled"], config.pool_imbalance, seed)
     parts["labeled"] = part_of_labeled("labeled", order)
     if not len(parts["unlabeled"].indices):
         raise InputError(
@@ -147,6 +149,34 @@ def _hold_out(
         "out for the test."
     )
     return held, order[~np.isin(order, held)]
+
+
+def _imbalanced(part: Part, imbalance: float, seed: int) -> Part:
+    """Fewer images of most classes, in a long tail (Cui et al., arXiv 1901.05555).
+
+    The class of rank r of C keeps n · imbalance^(-r / (C - 1)) of its images, n being those
+    of the smallest class. Ranks and images are drawn from the seed.
+
+    Raises:
+        InputError: Some image's class is not known.
+    """
+    indices = np.asarray(part.indices)
+    labels = np.asarray(part.source.labels)[indices]
+    if labels.min() < 0:
+        raise InputError(
+            "`pool_imbalance`: expected 1 for unlabeled images whose true classes are not "
+            f"known; received {imbalance} with {part.dataset!r}."
+        )
+    random = np.random.default_rng([seed, len(indices)])
+    classes = random.permutation(np.unique(labels))
+    most = np.unique(labels, return_counts=True)[1].min()
+    kept = []
+    for rank, label in enumerate(classes):
+        wanted = most * imbalance ** (-rank / max(len(classes) - 1, 1))
+        rows = indices[labels == label]
+        kept.append(random.permutation(rows)[: max(1, round(wanted))])
+    chosen = np.sort(np.concatenate(kept))
+    return Part(part.dataset, part.source, chosen, part.labeled)
 
 
 def _take_per_class(

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.augmentation import PRESETS
 from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
+from noisy_student.recipes.recipe import Recipe
 
 _MODEL = ModelConfig(
     width=0.25, depth=0.25, image_size=16, small_image=True, batch_norm_momentum=0.9
@@ -36,4 +37,14 @@ CONFIG = Config(
     teacher_training=TrainingConfig(**_TRAINING),
     student_training=TrainingConfig(**_TRAINING, unlabeled_ratio=3.0),
     generations=2,
+)
+
+RECIPES = (
+    Recipe(
+        "digits",
+        "The method on scikit-learn's digits: 5 labels a class, 950 unlabeled images.",
+        CONFIG,
+        labeled_images=50,
+        unlabeled_images=950,
+    ),
 )

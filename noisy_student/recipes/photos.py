@@ -11,6 +11,7 @@ from typing import Any
 
 from data.augmentation import PRESETS
 from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
+from noisy_student.recipes.recipe import Recipe
 
 _MODEL = ModelConfig(variant="efficientnet-b0", image_size=224, batch_norm_momentum=0.97)
 _TRAINING: dict[str, Any] = dict(
@@ -31,4 +32,8 @@ CONFIG = Config(
     teacher_training=TrainingConfig(**_TRAINING),
     student_training=TrainingConfig(**_TRAINING, unlabeled_ratio=3.0),
     generations=2,
+)
+
+RECIPES = (
+    Recipe("photos", "A folder of labeled photos and one of unlabeled photos.", CONFIG),
 )

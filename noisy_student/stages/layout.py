@@ -16,6 +16,8 @@ CONFIG, SUMMARY = "config.json", "summary.json"
 DATA, DUPLICATES = "data", "data/duplicates"
 TEACHER, CONTROL = "generation_0/teacher", "generation_1/control"
 EXPORT, SAVED_MODEL = "export", "saved_model"
+# Of rows of the paper's tables, which have a place of their own (`places.Shared`).
+FINE_TUNED, FIXRES = "fine_tuned", "fixres"
 GENERATIONS = "generation_*"  # A glob.
 
 

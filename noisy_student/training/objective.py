@@ -2,7 +2,7 @@
 
     L    = mean cross entropy of the labeled images, labels smoothed
     U    = mean cross entropy of the pseudo-labeled images, soft or hard labels
-    loss = L + unlabeled_ratio · U + weight_decay · Σ ½‖v‖²
+    loss = labeled_loss_weight · L + unlabeled_ratio · U + weight_decay · Σ ½‖v‖²
 
 Other weightings, and parts of it that can be switched off: `TrainingConfig`.
 """
@@ -59,11 +59,11 @@ class Objective:
             "labeled_loss": labeled_loss,
             "labeled_accuracy": _agreement(labeled_logits, labeled["label"]),
         }
-        loss = labeled_loss
+        loss = settings.labeled_loss_weight * labeled_loss
         if pseudo:
             pseudo_loss, pseudo_metrics = self._pseudo_loss(pseudo, pseudo_logits)
             loss = losses.combined(
-                labeled_loss, pseudo_loss, settings.unlabeled_ratio, settings.loss_weighting
+                loss, pseudo_loss, settings.unlabeled_ratio, settings.loss_weighting
             )
             metrics |= pseudo_metrics
         metrics["l2_penalty"] = losses.l2_penalty(self._decayed)

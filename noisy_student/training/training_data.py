@@ -73,10 +73,14 @@ class TrainingData:
 
     def stream(self, examples: RecordSet, kind: str) -> TrainingInput:
         """How the images of a set are read."""
-        augmentation = self._job.augmentation
-        if kind != "labeled" and not self._job.training.pseudo_labeled_augmentation:
+        augmentation, settings = self._job.augmentation, self._job.training
+        if kind != "labeled" and not settings.pseudo_labeled_augmentation:
             # As the published code without a policy: crop and mirror stay.
             augmentation = dataclasses.replace(augmentation, num_ops=0, cutout=False)
+        if kind != "labeled" and not settings.pseudo_labeled_random_crop:
+            augmentation = dataclasses.replace(
+                augmentation, random_crop=False, horizontal_flip=False
+            )
         return TrainingInput(
             examples=examples,
             image_size=self._job.model.resolution,

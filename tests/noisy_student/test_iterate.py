@@ -222,7 +222,7 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
     top_1 = {"generation_0/teacher": 0.5, "generation_1/student": 0.7}
     exported = []
 
-    class Scripted(iterate._Run):
+    class Scripted(iterate.Run):
         def prepare(self):
             self.data = None
 
@@ -238,7 +238,7 @@ def test_no_gain_on_validation_stops_and_exports_the_teacher(
         def measured(self, generation, role, model, control=None):
             return {"generation": generation, "validation_top_1": top_1.get(model, 0.7)}
 
-    monkeypatch.setattr(iterate, "_Run", Scripted)
+    monkeypatch.setattr(iterate, "Run", Scripted)
     monkeypatch.setattr(iterate, "export", lambda model, _: exported.append(model))
     monkeypatch.setattr(run_files, "summary", lambda *args: {"generations": args[-1]})
     monkeypatch.setattr(iterate.report, "write_report", lambda *_: None)

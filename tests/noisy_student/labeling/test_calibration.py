@@ -9,14 +9,15 @@ import pytest
 
 from data import files
 from data.errors import InputError
-from noisy_student import config, iterate
-from noisy_student.iteration import run_files
+from noisy_student import config
+from noisy_student.iteration import places, run, run_files
 from noisy_student.labeling import calibration, labeling
 from noisy_student.labeling import teacher_calibration as fitting
 from noisy_student.labeling.predictions import read_index
 from noisy_student.models.inference import Predictor
 from noisy_student.report import report
 from noisy_student.stages.manifest import read_manifest
+from noisy_student.training.training_loop import LoopOptions
 
 TEMPERATURE = 2.5
 
@@ -119,11 +120,11 @@ def test_validation_data_without_a_best_temperature_is_refused(labels, message):
 def calibrated(finished_run, prepared, cpu, tmp_path_factory):
     """A run whose labels of generation 1 are calibrated; model files left out."""
     teacher = os.path.join(finished_run[0], "generation_0/teacher")
-    run = str(tmp_path_factory.mktemp("calibrated"))
-    directory = os.path.join(run, "generation_1/predictions")
+    work_dir = str(tmp_path_factory.mktemp("calibrated"))
+    directory = os.path.join(work_dir, "generation_1/predictions")
     options = labeling.LabelingOptions(calibrate_on=prepared.validation)
     labeling.label(teacher, prepared.unlabeled, directory, cpu, options)
-    return run, directory
+    return work_dir, directory
 
 
 def test_labels_are_written_at_the_temperature(calibrated, finished_run):
@@ -210,25 +211,22 @@ def test_noised_labels_are_not_calibrated(finished_run, prepared, cpu, tmp_path)
 def test_iterate_calibrates_on_validation_data(calibrated, tiny, prepared, monkeypatch):
     run_directory, directory = calibrated
     seen = []
-    run = object.__new__(iterate._Run)
-    run._config = dataclasses.replace(tiny, calibrate=True)
-    run._work_dir, run._strategy, run.data = run_directory, None, prepared
-    run._duplicates = ""
-    monkeypatch.setattr(
-        iterate, "label", lambda *args, **_: (seen.append(args), directory)[1]
-    )
-    monkeypatch.setattr(iterate, "balance", lambda *_, **__: None)
-    run.pseudo_label(1, "teacher")
+    config = dataclasses.replace(tiny, calibrate=True)
+    stages = run.Run(config, places.WorkDir(run_directory), None, LoopOptions())
+    stages.data = prepared
+    monkeypatch.setattr(run, "label", lambda *args, **_: (seen.append(args), directory)[1])
+    monkeypatch.setattr(run, "balance", lambda *_, **__: None)
+    stages.pseudo_label(1, "teacher")
     assert seen[0][4].calibrate_on is prepared.validation
 
 
 def test_summary_and_report_show_the_calibration(calibrated, finished_run):
-    run, directory = calibrated
+    work_dir, directory = calibrated
     finished, summary = finished_run
     balanced = "generation_1/balanced"
-    shutil.copytree(os.path.join(finished, balanced), os.path.join(run, balanced))
+    shutil.copytree(os.path.join(finished, balanced), os.path.join(work_dir, balanced))
     record = fitting.read_calibration(directory)
-    labels = run_files.pseudo_labels(run, 1)
+    labels = run_files.pseudo_labels(directory, os.path.join(work_dir, balanced))
     assert labels["calibration"] == {
         "temperature": record["temperature"],
         "images": 297,
@@ -236,7 +234,7 @@ def test_summary_and_report_show_the_calibration(calibrated, finished_run):
         "expected_calibration_error_after": record["after"]["expected_calibration_error"],
     }
     assert "calibration" not in summary["generations"][1]["pseudo_labels"]
-    figure, caption = report._label_plots(run, summary)[-1]
+    figure, caption = report._label_plots(work_dir, summary)[-1]
     assert "right at each confidence" in caption
     assert f"T = {record['temperature']:.3g}" in figure.axes[1].get_title()
     heights = [bar.get_height() for bar in figure.axes[1].patches]

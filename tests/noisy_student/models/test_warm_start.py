@@ -11,7 +11,7 @@ import tensorflow as tf
 import efficientnet
 from data.errors import InputError
 from noisy_student import iterate
-from noisy_student.iteration import jobs
+from noisy_student.iteration import jobs, places, run
 from noisy_student.models import model_files, warm_start
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import training
@@ -181,17 +181,17 @@ def test_students_start_from_their_teacher_where_asked(
     def train(job, directory, strategy, options, name, validation):
         jobs[name] = job
 
-    monkeypatch.setattr(iterate, "train", train)
-    monkeypatch.setattr(iterate, "read_manifest", lambda _: {"timing": {}})
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "read_manifest", lambda _: {"timing": {}})
     student = os.path.join(finished_run[0], "generation_1/student")
     for asked in (False, True):
         config = dataclasses.replace(tiny, student_init_from_teacher=asked)
-        run = iterate._Run(config, finished_run[0], cpu, LoopOptions())
-        run.prepare()
-        run.train_teacher()
-        run.train_student(1, None, teacher)
-        run.train_control()
-        run.train_student(2, None, student)
+        stages = run.Run(config, places.WorkDir(finished_run[0]), cpu, LoopOptions())
+        stages.prepare()
+        stages.train_teacher()
+        stages.train_student(1, None, teacher)
+        stages.train_control()
+        stages.train_student(2, None, student)
         found = {name: job.initial_weights for name, job in jobs.items()}
         from_teacher = warm_start.initial_weights(teacher) if asked else None
         assert found == {

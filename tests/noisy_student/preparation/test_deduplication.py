@@ -13,8 +13,9 @@ from data import crops, images, records
 from data.errors import InputError
 from data.id_hashes import hash_ids
 from data.records import Record, RecordSet
-from noisy_student import iterate
 from noisy_student.config import DataConfig
+from noisy_student.iteration.places import WorkDir
+from noisy_student.iteration.run import Run
 from noisy_student.preparation import deduplication, evaluation_images, image_hashes
 from noisy_student.stages.manifest import Stage, read_manifest
 from noisy_student.training.training_loop import LoopOptions
@@ -276,7 +277,7 @@ def test_prepare_data_lists_duplicates(tmp_path):
 def test_iterate_searches_validation_and_test_images(tmp_path, cpu, tiny):
     data = dataclasses.replace(tiny.data, dedup_by="bytes")
     config = dataclasses.replace(tiny, data=data)
-    run = iterate._Run(config, str(tmp_path), cpu, LoopOptions())
+    run = Run(config, WorkDir(str(tmp_path)), cpu, LoopOptions())
     run.prepare()
     assert run._duplicates == str(tmp_path / "data/duplicates")
     identity = read_manifest(run._duplicates)["identity"]

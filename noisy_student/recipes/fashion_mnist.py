@@ -1,0 +1,330 @@
+"""Fashion-MNIST: the paper's tables at a scale of minutes on two cores.
+
+    python -m tpu_scripts.reproduce --scale=fashion_mnist --table=7 --seeds=3
+
+70,000 grey photos of clothes, 28x28 (Xiao et al., arXiv 1708.07747), from Debian's
+package dataset-fashion-mnist: 1,000 labeled ones (100 a class), 54,000 unlabeled, 5,000
+for validation, 10,000 for the test. Measured: docs/results/fashion_mnist.md.
+"""
+
+import dataclasses
+from typing import Any
+
+from data.augmentation import Augmentation
+from noisy_student.config import Config, DataConfig, ModelConfig, TrainingConfig
+from noisy_student.recipes import variations
+from noisy_student.recipes.recipe import Claim, Recipe, Table
+
+SCALE = "fashion_mnist"
+FILES = "/usr/share/datasets/fashion-mnist"  # Of the package.
+LABELED, UNLABELED, ALL_LABELED = 1_000, 54_000, 55_000
+
+_NETWORK = ModelConfig(
+    width=0.25, depth=0.25, image_size=32, small_image=True, batch_norm_momentum=0.9
+)
+_WIDER = dataclasses.replace(_NETWORK, width=0.5)
+_TRAINING: dict[str, Any] = dict(
+    batch_size=32,
+    duration="1600 steps",
+    base_learning_rate=0.16,
+    warmup="60 steps",
+    final_base_learning_rate=0.0016,
+)
+
+CONFIG = Config(
+    data=DataConfig(
+        labeled_data=f"idx:{FILES}:train[5000:]",
+        labels_per_class=100,
+        validation_data=f"idx:{FILES}:train[:5000]",
+        test_data=f"idx:{FILES}:test",
+    ),
+    augmentation=Augmentation(
+        crop="pad", num_ops=1, magnitude=5, randaugment_mode="corrected"
+    ),
+    teacher=_NETWORK,
+    student=_NETWORK,
+    teacher_training=TrainingConfig(**_TRAINING),
+    student_training=TrainingConfig(**_TRAINING, unlabeled_ratio=3.0),
+    generations=3,
+)
+_ONCE = dataclasses.replace(CONFIG, generations=1)
+
+# Least confidence and what confidences are below: of four buckets.
+BUCKETS = ((0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 2.0))
+_BUCKET_IMAGES = 200  # A class: what the smallest bucket has about, before copies.
+_ROBUSTNESS = ("corruptions", "fgsm")
+
+
+_SIZES: dict[str, Any] = {"labeled_images": LABELED, "unlabeled_images": UNLABELED}
+
+
+def _row(name: str, summary: str, config: Config = _ONCE, **more: Any) -> Recipe:
+    return Recipe(f"{SCALE}-{name}", summary, config, scale=SCALE, **{**_SIZES, **more})
+
+
+TEACHER = _row(
+    "teacher",
+    "The first teacher, trained on the labels alone.",
+    role="teacher",
+    benchmarks=_ROBUSTNESS,
+)
+CONTROL = _row(
+    "control",
+    "The student's network and training on the labels alone, as many steps.",
+    role="control",
+    benchmarks=_ROBUSTNESS,
+)
+GENERATIONS = tuple(
+    _row(
+        f"generation_{number}",
+        f"Student of generation {number}, with all noise.",
+        dataclasses.replace(CONFIG, generations=number),
+        benchmarks=_ROBUSTNESS,
+    )
+    for number in (1, 2, 3)
+)
+FULL_SUPERVISION = _row(
+    "full_supervision",
+    "All 55,000 labels, as many images a step as a student: the ceiling.",
+    dataclasses.replace(
+        _ONCE,
+        data=dataclasses.replace(
+            CONFIG.data,
+            labels_per_class=0,
+            unlabeled_data=CONFIG.data.validation_data,  # Not used.
+        ),
+        teacher_training=dataclasses.replace(CONFIG.teacher_training, batch_size=128),
+    ),
+    role="teacher",
+    labeled_images=ALL_LABELED,
+)
+BASELINES = (
+    _row("rbf_svm", "scikit-learn's SVM on pixels, the same labels.", role="rbf_svm"),
+    _row(
+        "random_forest",
+        "scikit-learn's random forest on pixels, the same labels.",
+        role="random_forest",
+    ),
+)
+
+# Table 6; generation 1 is its row with all noise.
+WITHOUT_AUGMENTATION = _row(
+    "without_augmentation",
+    "Student without RandAugment on pseudo-labeled images.",
+    variations.without_augmentation(_ONCE),
+)
+WITHOUT_NOISE = _row(
+    "without_noise",
+    "Student without RandAugment, dropout, stochastic depth on pseudo-labeled images.",
+    variations.without_noise(_ONCE),
+)
+NOISED_TEACHER = _row(
+    "noised_teacher",
+    "Labels of a teacher with training's noise on.",
+    variations.noised_teacher(_ONCE),
+)
+
+# Studies.
+_WIDE_STUDENT = dataclasses.replace(_ONCE, student=_WIDER)
+_WIDE_BOTH = dataclasses.replace(_WIDE_STUDENT, teacher=_WIDER)
+_WIDE_TEACHER = dataclasses.replace(_ONCE, teacher=_WIDER, allow_smaller_student=True)
+WIDE = {
+    "wide_teacher_alone": _row(
+        "wide_teacher_alone",
+        "The wider network on the labels alone.",
+        _WIDE_BOTH,
+        role="teacher",
+    ),
+    "wide_teacher": _row(
+        "wide_teacher", "Narrow student of a wider teacher.", _WIDE_TEACHER
+    ),
+    "wide_student": _row(
+        "wide_student", "Wider student of the narrow teacher.", _WIDE_STUDENT
+    ),
+    "wide_both": _row("wide_both", "Wider student of a wider teacher.", _WIDE_BOTH),
+}
+POOLS = tuple(
+    _row(
+        f"pool_1_{parts}",
+        f"1/{parts} of the unlabeled images, drawn uniformly.",
+        variations.part_of_pool(_ONCE, 1 / parts),
+    )
+    for parts in (64, 16, 4, 1)
+)
+SOFT_AND_HARD = tuple(
+    _row(
+        f"bucket_{low}_{kind}",
+        f"{kind.capitalize()} labels, confidence from {low} to {min(high, 1.0)}, "
+        f"{_BUCKET_IMAGES} a class.",
+        variations.confidence_bucket(_ONCE, low, high, _BUCKET_IMAGES, kind == "soft"),
+    )
+    for low, high in BUCKETS
+    for kind in ("soft", "hard")
+)
+_TAIL = dataclasses.replace(
+    _ONCE, data=dataclasses.replace(CONFIG.data, pool_imbalance=50.0)
+)
+IMBALANCED = (
+    _row("imbalanced_pool_balanced", "Pool of 50 : 1, classes filled up.", _TAIL),
+    _row(
+        "imbalanced_pool_unbalanced",
+        "Pool of 50 : 1, every confident image once.",
+        variations.unbalanced(_TAIL),
+    ),
+)
+PRE_TRAINED = _row(
+    "pre_trained_fine_tuned",
+    "Pseudo-labels first, then labels, instead of both together.",
+    variations.pre_training(_ONCE),
+    role="fine_tuned",
+)
+RATIOS = tuple(
+    _row(
+        f"ratio_{ratio}",
+        f"{ratio} pseudo-labeled images for each labeled one.",
+        variations.with_student_training(_ONCE, unlabeled_ratio=float(ratio)),
+    )
+    for ratio in (1, 7)
+)
+WARM = _row(
+    "warm_start",
+    "Student that starts from its teacher's weights.",
+    variations.warm_started(_ONCE),
+)
+
+_FIRST = GENERATIONS[0]
+_LAST = GENERATIONS[-1]
+
+
+def _is_better(
+    text: str, better: Recipe, worse: Recipe, metric: str = "test_top_1"
+) -> Claim:
+    return Claim(text, better.row, worse.row, metric)
+
+
+_CORRUPTED, _FGSM = "benchmarks/corruptions/error", "benchmarks/fgsm/epsilon_16"
+_SOFT = {row.row: row for row in SOFT_AND_HARD}
+TABLES = (
+    Table(
+        "7",
+        "The method, and iterating it (tables 2 and 7)",
+        (*BASELINES, TEACHER, CONTROL, *GENERATIONS, FULL_SUPERVISION),
+        (
+            _is_better("Pseudo-labels help (table 2).", _FIRST, CONTROL),
+            _is_better("A second generation helps (table 7).", GENERATIONS[1], _FIRST),
+            _is_better("A third one helps (table 7).", _LAST, GENERATIONS[1]),
+        ),
+    ),
+    Table(
+        "6",
+        "Noise ablation (table 6)",
+        (CONTROL, _FIRST, WITHOUT_AUGMENTATION, WITHOUT_NOISE, NOISED_TEACHER),
+        (
+            _is_better("The student needs augmentation.", _FIRST, WITHOUT_AUGMENTATION),
+            _is_better("It needs noise.", _FIRST, WITHOUT_NOISE),
+            _is_better(
+                "Without noise the gain over the labels alone is lost or small.",
+                WITHOUT_NOISE,
+                CONTROL,
+            ),
+            _is_better("The teacher is better without noise.", _FIRST, NOISED_TEACHER),
+        ),
+    ),
+    Table(
+        "study_1",
+        "Size of the teacher (appendix)",
+        (TEACHER, WIDE["wide_teacher_alone"], _FIRST, WIDE["wide_teacher"]),
+        (
+            _is_better(
+                "A student learns more from a larger teacher.", WIDE["wide_teacher"], _FIRST
+            ),
+        ),
+    ),
+    Table(
+        "study_2",
+        "Number of unlabeled images (appendix)",
+        (CONTROL, *POOLS),
+        (
+            _is_better("All images are better than 1/64.", POOLS[-1], POOLS[0]),
+            _is_better(
+                "All are better than 1/16: no, that is enough.", POOLS[-1], POOLS[1]
+            ),
+        ),
+    ),
+    Table(
+        "study_3",
+        "Soft and hard labels by confidence (appendix)",
+        (CONTROL, *SOFT_AND_HARD),
+        (
+            *(
+                _is_better(
+                    f"Soft labels are better, confidence from {low}.",
+                    _SOFT[f"bucket_{low}_soft"],
+                    _SOFT[f"bucket_{low}_hard"],
+                )
+                for low, _ in BUCKETS
+            ),
+            _is_better(
+                "Hard labels of the least confidence hurt.",
+                CONTROL,
+                _SOFT[f"bucket_{BUCKETS[0][0]}_hard"],
+            ),
+        ),
+    ),
+    Table(
+        "study_4",
+        "Size of the student (appendix)",
+        (_FIRST, WIDE["wide_student"], WIDE["wide_teacher_alone"], WIDE["wide_both"]),
+        (_is_better("A larger student is better.", WIDE["wide_student"], _FIRST),),
+    ),
+    Table(
+        "study_5",
+        "Balancing, with an imbalanced pool (appendix)",
+        (CONTROL, *IMBALANCED),
+        (_is_better("Balancing helps small networks.", IMBALANCED[0], IMBALANCED[1]),),
+    ),
+    Table(
+        "study_6",
+        "Both kinds of labels together, or one after the other (appendix)",
+        (CONTROL, _FIRST, PRE_TRAINED),
+        (_is_better("Together is better.", _FIRST, PRE_TRAINED),),
+    ),
+    Table(
+        "study_7",
+        "Ratio of pseudo-labeled to labeled images in a step (appendix)",
+        (RATIOS[0], _FIRST, RATIOS[1]),
+        (
+            _is_better(
+                "3 : 1 is better than 1 : 1 (for large networks).", _FIRST, RATIOS[0]
+            ),
+            _is_better(
+                "7 : 1 is better than 3 : 1 (for large networks).", RATIOS[1], _FIRST
+            ),
+        ),
+    ),
+    Table(
+        "study_8",
+        "Starting from the teacher's weights (appendix)",
+        (_FIRST, WARM),
+        (_is_better("From scratch is better (sometimes).", _FIRST, WARM),),
+    ),
+    Table(
+        "robustness",
+        "Robustness (tables 4 and 5, figure of FGSM)",
+        (TEACHER, CONTROL, *GENERATIONS),
+        (
+            _is_better(
+                "A student makes fewer errors on corrupted images.",
+                _LAST,
+                CONTROL,
+                _CORRUPTED,
+            ),
+            _is_better("It withstands FGSM better, ε = 16.", _LAST, CONTROL, _FGSM),
+        ),
+        ("test_top_1", _CORRUPTED, _FGSM),
+    ),
+)
+RECIPES = (
+    Recipe(SCALE, "The method on Fashion-MNIST, three generations.", CONFIG, **_SIZES),
+    *{row.name: row for table in TABLES for row in table.rows}.values(),
+)

@@ -1,0 +1,111 @@
+"""A table as files: Markdown to read, JSON to compute with, a picture to look at."""
+
+import os
+import statistics
+
+from matplotlib.figure import Figure
+
+from data import files
+from noisy_student.pictures import save_figure
+from noisy_student.recipes import Table
+from noisy_student.reproduction import measured_tables, row_files
+from noisy_student.reproduction.measured_tables import NOT_RUN
+from noisy_student.tables import markdown_table, mean_and_spread
+
+
+def write(table: Table, results_dir: str) -> str:
+    """Writes `table_NAME.md`, `.json` and `.png` of what rows have; returns the Markdown.
+
+    Args:
+        table: At a scale.
+        results_dir: With the rows' files.
+    """
+    found = {row.row: row_files.read(results_dir, row) for row in table.rows}
+    content = measured_tables.as_json(table, found)
+    stem = os.path.join(results_dir, f"table_{table.name}")
+    files.write_json(f"{stem}.json", content)
+    text = as_markdown(content)
+    with files.atomic_open(f"{stem}.md") as file:
+        file.write(f"{text}\n")
+    _draw(content, f"{stem}.png")
+    return text
+
+
+def as_markdown(content: dict) -> str:
+    """Rows and claims as Markdown; `content` is of `measured_tables.as_json`."""
+    metrics = content["metrics"]
+    rows = [
+        [
+            f"`{row['row']}` {row['summary']}",
+            _paper(row),
+            *(_measured(row["measured"][metric]) for metric in metrics),
+            _seeds(row["measured"][metrics[0]]),
+        ]
+        for row in content["rows"]
+    ]
+    shown = ["top-1" if metric == "test_top_1" else metric for metric in metrics]
+    header = ["row", "paper, ImageNet", *shown, "each seed"]
+    claims = [
+        [
+            claim["text"],
+            f"`{claim['better']}` over `{claim['worse']}`",
+            _points(claim["mean"]),
+            ", ".join(map(_points, claim["differences"].values())),
+            _interval(claim["interval"]),
+            claim["verdict"],
+        ]
+        for claim in content["claims"]
+    ]
+    claim_header = ["the paper's claim", "here", "points", "each seed", "95 %", "verdict"]
+    parts = [f"## {content['title']}", markdown_table(header, rows)]
+    if claims:
+        parts.append(markdown_table(claim_header, claims))
+    return "\n\n".join(parts)
+
+
+def _paper(row: dict) -> str:
+    values = [each["value"] for each in row["paper"]]
+    return " / ".join("?" if value is None else f"{value:g}" for value in values)
+
+
+def _measured(by_seed: dict[str, float]) -> str:
+    if not by_seed:
+        return NOT_RUN
+    note = " (1 seed)" if len(by_seed) == 1 else ""
+    return mean_and_spread(list(by_seed.values()), 2) + note
+
+
+def _seeds(by_seed: dict[str, float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in by_seed.values())
+
+
+def _points(value: float | None) -> str:
+    return "" if value is None else f"{value:+.2f}"
+
+
+def _interval(interval: list[float] | None) -> str:
+    return "" if interval is None else f"[{interval[0]:+.2f}, {interval[1]:+.2f}]"
+
+
+def _draw(content: dict, path: str) -> None:
+    """Two panels with the rows side by side: the paper's numbers, and those of here."""
+    rows = content["rows"]
+    figure = Figure(figsize=(10, 1.2 + 0.34 * len(rows)), layout="constrained")
+    paper, here = figure.subplots(1, 2, sharey=True)
+    for at, row in enumerate(rows):
+        for each in row["paper"]:
+            if each["value"] is not None:
+                paper.plot(each["value"], at, "o", color="#7f7f7f")
+        values = list(row["measured"][content["metrics"][0]].values())
+        here.plot(values, [at] * len(values), "|", color="#1f77b4", markersize=10)
+        if values:
+            here.plot(statistics.mean(values), at, "o", color="#1f77b4")
+    here.set_yticks(range(len(rows)), [row["row"] for row in rows])
+    here.invert_yaxis()
+    paper.set_title("paper, ImageNet top-1, %")
+    here.set_title("measured top-1, %; a bar a seed, a dot the mean")
+    for axes in (paper, here):
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(content["title"])
+    save_figure(figure, path)

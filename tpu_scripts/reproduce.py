@@ -1,0 +1,85 @@
+"""Runs the paper's tables: every row through the code that users run, over seeds.
+
+    python -m tpu_scripts.reproduce --table=6 --scale=fashion_mnist --seeds=3 \\
+        --work_dir=runs/fashion_mnist
+
+Shows the paper's numbers beside the measured ones, as Markdown, JSON and a picture in
+--results_dir, where also each row's numbers are kept. Run again, it goes on where it
+stopped. --list shows tables, rows and what they cost.
+"""
+
+import os
+
+from absl import flags
+
+from data.errors import InputError
+from noisy_student import recipes
+from noisy_student.recipes import Recipe
+from noisy_student.reproduction import listing, row_files, table_files
+from noisy_student.reproduction.rows import Laboratory, run_row
+from noisy_student.training.training_loop import LoopOptions
+from tpu_scripts import setting_flags, strategy_flags
+
+_TABLE = flags.DEFINE_list("table", [], "Tables, such as 6 or study_3; see --list.")
+_RECIPES = flags.DEFINE_list("recipes", [], "Single rows by recipe, in place of tables.")
+_SCALE = flags.DEFINE_string("scale", "", "What the tables are run at; see --list.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+_FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.", lower_bound=0)
+_WORK_DIR = flags.DEFINE_string("work_dir", "runs/tables", "Models, labels and images.")
+_RESULTS_DIR = flags.DEFINE_string(
+    "results_dir", "", "Where numbers and tables go; empty: results/ in --work_dir."
+)
+_LIST = flags.DEFINE_bool(
+    "list", False, "Show tables, rows and their cost; nothing is run."
+)
+setting_flags.define(LoopOptions)
+strategy_flags.define()
+
+
+def main() -> None:
+    if _LIST.value:
+        print(listing.as_text(_SCALE.value, _TABLE.value))
+        return
+    strategy = strategy_flags.create_strategy(work_dir=_WORK_DIR.value)
+    options = setting_flags.override(LoopOptions())
+    laboratory = Laboratory(_WORK_DIR.value, strategy, options)
+    results_dir = _RESULTS_DIR.value or os.path.join(_WORK_DIR.value, "results")
+    chosen = _chosen()
+    for recipe in chosen:  # Of all, before the first is run.
+        row_files.read(results_dir, recipe)
+    seeds = range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
+    left = [(seed, recipe) for seed in seeds for recipe in chosen]
+    for number, (seed, recipe) in enumerate(left, 1):
+        title = f"{recipe.row}, seed {seed}"
+        if seed in row_files.read(results_dir, recipe):
+            print(f"{title}: done")
+            continue
+        print(f"\n=== {title} ({number} of {len(left)}) ===", flush=True)
+        found = run_row(recipe, seed, laboratory)
+        row_files.add(results_dir, recipe, seed, found)
+        print(f"{title}: test top-1 {100 * found['test_top_1']:.2f} %", flush=True)
+    for name in _TABLE.value:
+        print(table_files.write(recipes.tables(_SCALE.value)[name], results_dir))
+
+
+def _chosen() -> list[Recipe]:
+    """Rows in the tables' order, each once."""
+    if bool(_TABLE.value) == bool(_RECIPES.value):
+        raise InputError(
+            "`table`: expected either --table with --scale, or --recipes; received "
+            + ("both." if _TABLE.value else "neither. --list shows what there is.")
+        )
+    rows = [recipes.find(name) for name in _RECIPES.value]
+    if _TABLE.value:
+        tables = recipes.tables(_SCALE.value)
+        for name in _TABLE.value:
+            if name not in tables:
+                raise InputError(
+                    f"`table`: expected one of {', '.join(tables)}; received {name!r}."
+                )
+            rows += tables[name].rows
+    return list({row.name: row for row in rows}.values())
+
+
+if __name__ == "__main__":
+    setting_flags.run(main)
