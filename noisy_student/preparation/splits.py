@@ -176,7 +176,7 @@ def _imbalanced(part: Part, imbalance: float, seed: int) -> Part:
         rows = indices[labels == label]
         kept.append(random.permutation(rows)[: max(1, round(wanted))])
     chosen = np.sort(np.concatenate(kept))
-    return Part(part.dataset, part.source, chosen, part.labeled)
+    return Part(part.dataset, part.source, chosen.tolist(), part.labeled)
 
 
 def _take_per_class(

@@ -23,11 +23,11 @@ def as_text(scale: str = "", names: list[str] | None = None) -> str:
             if names and table.name not in names:
                 continue
             title = f"--scale={each} --table={table.name}: {table.title}"
-            rows = [["row", "the paper's", "parameters", "images trained on", "petaFLOPs"]]
+            rows = [["row", "the paper's", "parameters", "images trained on", "teraFLOPs"]]
             rows += [_row(row) for row in table.rows]
             parts.append(f"{title}\n{format_table(rows)}")
     parts.append(
-        "petaFLOPs: of all trainings and labelings that a row needs when it is run alone, "
+        "teraFLOPs: of all trainings and labelings that a row needs when it is run alone, "
         "two for each multiply-add, three forward passes for a training step. Rows share "
         "what they have in common, so that a table takes less than the sum.\n"
         "Other recipes: "
@@ -49,7 +49,7 @@ def _row(recipe: Recipe) -> list[str]:
         paper,
         f"{parameters / 1e6:.2f} M",
         f"{images:.3g}",
-        f"{operations / 1e15:,.3g}",
+        f"{operations / 1e12:,.3g}",
     ]
 
 
