@@ -21,7 +21,7 @@ from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import augmentation_flags, plan_flags, setting_flags, strategy_flags
 
 _RECIPE = flags.DEFINE_string(
-    "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
+    "recipe", "digits", "Named configuration; `reproduce --list` shows all of them."
 )
 _WORK_DIR = flags.DEFINE_string("work_dir", "runs/digits", "Where everything goes.")
 

@@ -19,7 +19,7 @@ from noisy_student.preparation.preparation import prepare
 from tpu_scripts import setting_flags
 
 _RECIPE = flags.DEFINE_string(
-    "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
+    "recipe", "digits", "Named configuration; `reproduce --list` shows all of them."
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the shards go.", required=True)
 _SEED = flags.DEFINE_integer("seed", None, "Of the splits and the order.", lower_bound=0)

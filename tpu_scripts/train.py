@@ -26,7 +26,7 @@ from tpu_scripts import (
 )
 
 _RECIPE = flags.DEFINE_string(
-    "recipe", "digits", f"Named configuration: {', '.join(recipes.names())}."
+    "recipe", "digits", "Named configuration; `reproduce --list` shows all of them."
 )
 _ROLE = flags.DEFINE_enum(
     "role",

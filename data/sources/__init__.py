@@ -3,6 +3,7 @@
 * `digits[:pool|validation|test]`: scikit-learn's 1,797 hand-written digits;
 * `folder:DIR`: one folder a class; unlabeled images in any arrangement;
 * `idx:DIR[:train|test]`: MNIST-format files; `idx:DIR:train[5000:]` is a part;
+* `svhn:DIR:train|dev|test|extra`: SVHN's own .mat files;
 * `tfds:NAME[:SPLIT]`: TensorFlow Datasets;
 * `tfrecord:GLOB`: shards in the features of `data.records`, or a folder of them;
   a `class_names.json` beside them names the labels.
@@ -11,7 +12,7 @@
 from collections.abc import Sequence
 
 from data.errors import InputError
-from data.sources import arrays
+from data.sources import arrays, svhn
 from data.sources.base import Source
 from data.sources.datasets import TfdsSource
 from data.sources.folder import FolderSource
@@ -54,6 +55,8 @@ def open_source(
         source = arrays.digits(rest or "pool")
     elif kind == "idx" and rest:
         source = arrays.idx(rest)
+    elif kind == "svhn" and rest:
+        source = svhn.svhn(rest)
     elif kind == "tfds" and rest:
         source = TfdsSource(rest)
     else:

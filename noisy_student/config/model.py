@@ -1,6 +1,7 @@
 """A network: which one, its size, noise and precision."""
 
 import dataclasses
+import functools
 import math
 
 import keras
@@ -12,6 +13,14 @@ from noisy_student import own_model
 from noisy_student.config.ranges import check_range
 
 PRECISIONS = ("float32", "mixed_bfloat16")
+# Mean and standard deviation by channel, 0 to 1; of the published code's `task_info.py`.
+PIXEL_STATISTICS: dict[str, tuple[list[float], list[float]] | None] = {
+    "": None,
+    "svhn": (
+        [0.4376821, 0.4437697, 0.47280442],
+        [0.19803012, 0.20101562, 0.19703614],
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +47,11 @@ class ModelConfig:
     )
     stochastic_depth_rate: float = setting(
         0.2, "Rate at which the last block is dropped, 0 to 1; 0.2 in the paper."
+    )
+    pixel_statistics: str = setting(
+        "",
+        "Mean and deviation that pixels are normalized by: svhn, or empty: the variant's, "
+        "which are ImageNet's.",
     )
     batch_norm_momentum: float = setting(
         0.99, "Of the moving statistics, 0 to 1; runs of few hundred steps need 0.9."
@@ -70,8 +84,11 @@ class ModelConfig:
             return own_model.build(
                 self.model_fn, num_classes, self.image_size, self.precision, seed
             )
+        mean, std = PIXEL_STATISTICS[self.pixel_statistics] or (None, None)
         return efficientnet.build_efficientnet(
             self.variant,
+            mean=mean,
+            std=std,
             num_classes=num_classes,
             width=self.width or None,
             depth=self.depth or None,
@@ -115,6 +132,11 @@ def check_model(model: ModelConfig, prefix: str = "") -> None:
         value = getattr(model, name)
         if value < 0:
             raise InputError(f"`{prefix}{name}`: expected 0 or more; received {value}.")
+    if model.pixel_statistics not in PIXEL_STATISTICS:
+        raise InputError(
+            f"`{prefix}pixel_statistics`: expected svhn, or none for the variant's; "
+            f"received {model.pixel_statistics!r}."
+        )
     if model.dropout_rate >= 1:
         raise InputError(
             f"`{prefix}dropout_rate`: expected less than 1; received {model.dropout_rate}."
@@ -172,6 +194,7 @@ def check_student_size(teacher: ModelConfig, student: ModelConfig, allowed: bool
         )
 
 
+@functools.lru_cache(maxsize=64)
 def parameter_count(model: ModelConfig, num_classes: int = 1000) -> int:
     """Trainable parameters, counted without allocating them."""
     built = model.outline(num_classes)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from data import files
 from data.errors import InputError
 from data.settings import differences
+from noisy_student.config import Config
 from noisy_student.recipes import Recipe
 
 
@@ -29,6 +30,8 @@ def read(results_dir: str, recipe: Recipe) -> dict[int, dict]:
     if not tf.io.gfile.exists(path):
         return {}
     stored = files.read_json(path)
+    # Settings that came later were not there, and at their defaults, when it was run.
+    stored["config"] = _completed(stored["config"], dataclasses.asdict(Config()))
     changed = differences(_identity(stored), _identity(_described(recipe)))
     if changed:
         raise InputError(
@@ -63,6 +66,17 @@ def _described(recipe: Recipe) -> dict:
         "fixres": recipe.fixres and dataclasses.asdict(recipe.fixres),
         "benchmarks": list(recipe.benchmarks),
         "config": config,
+    }
+
+
+def _completed(stored: dict, defaults: dict) -> dict:
+    """The stored settings, with defaults where there is none."""
+    return {
+        key: _completed(stored[key], value)
+        if isinstance(value, dict) and key in stored
+        else stored.get(key, value)
+        for key, value in defaults.items()
+        if key != "seed"
     }
 
 
