@@ -19,6 +19,7 @@ from noisy_student.evaluation_suite.registry import BenchmarkOptions
 from noisy_student.iteration.checks import check_run
 from noisy_student.iteration.places import Shared
 from noisy_student.iteration.run import Run
+from noisy_student.preparation.preparation import prepare_set
 from noisy_student.recipes import Recipe
 from noisy_student.reproduction import baselines
 from noisy_student.training.training_loop import LoopOptions
@@ -103,16 +104,21 @@ def _model(recipe: Recipe, run: Run, seed: int, laboratory: Laboratory) -> str:
 
 def _benchmarked(recipe: Recipe, model: str, run: Run, laboratory: Laboratory) -> dict:
     """What each benchmark of the recipe says of the model, by name."""
+    if not recipe.benchmarks:
+        return {}
+    dataset = recipe.config.data.test_data
+    # A run's own test shards are in the order of its seed: a sample would be another.
+    directory = os.path.join(laboratory.work_dir, "test_data")
+    names = run.data.labeled.class_names
+    examples = prepare_set(dataset, directory, class_names=names, argument="test_data")
     options = BenchmarkOptions(
-        sample=min(BENCHMARKED_IMAGES, run.data.test.num_examples),
-        # Test images are the same with every seed, and so what corrupts them.
+        sample=min(BENCHMARKED_IMAGES, examples.num_examples),
         corrupted_dir=os.path.join(laboratory.work_dir, "corrupted"),
     )
-    dataset = recipe.config.data.test_data
     evaluated = EvaluatedModel(model, laboratory.strategy, BATCH_SIZE)
     found = {}
     for name in recipe.benchmarks:
-        benchmark = registry.open_own(name, dataset, run.data.test, options)
+        benchmark = registry.open_own(name, dataset, examples, options)
         output = os.path.join(model, "evaluation")
         report = suite.run(benchmark, evaluated, output, ["tpu_scripts.reproduce"])
         found[name] = report["results"]
