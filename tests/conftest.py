@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from data import records
+from noisy_student.preparation.preparation import prepare
 from noisy_student import iterate, recipes, strategy
 from noisy_student.config import DataConfig
 
@@ -76,7 +77,7 @@ def finished_run(tmp_path_factory, cpu):
 def prepared(finished_run):
     """The record sets of the finished run."""
     work_dir, _ = finished_run
-    return iterate.prepare(tiny_config().data, os.path.join(work_dir, "data"), seed=0)
+    return prepare(tiny_config().data, os.path.join(work_dir, "data"), seed=0)
 
 
 @pytest.fixture

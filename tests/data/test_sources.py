@@ -285,6 +285,26 @@ def test_idx_files_are_read_plain_and_compressed(idx, end, prefix, split):
     np.testing.assert_array_equal(_pixels(rows[0])[..., 0], pixels[4])
 
 
+def test_a_part_of_idx_files_keeps_the_ids_of_the_whole(idx):
+    make, pixels, labels = idx
+    dataset = make()
+    parts = [
+        sources.open_source(f"{dataset}:train[{part}]") for part in (":2", "2:", "1:3")
+    ]
+    assert [source.labels.tolist() for source in parts] == [
+        labels[:2].tolist(),
+        labels[2:].tolist(),
+        labels[1:3].tolist(),
+    ]
+    assert [row.id for row in _read(parts[1])][:2] == ["train/000002", "train/000003"]
+    np.testing.assert_array_equal(_pixels(_read(parts[2])[1])[..., 0], pixels[2])
+    # The sets' shards are told apart.
+    assert parts[0].digest([0, 1]) != parts[1].digest([0, 1])
+    for part in ("6:", ":7", "3:3"):
+        with pytest.raises(InputError, match="expected a part of the 6 images"):
+            sources.open_source(f"{dataset}:train[{part}]")
+
+
 def test_idx_files_with_a_dot_in_their_name_are_found(idx, tmp_path):
     make, _, labels = idx
     dataset = make()

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from data import records
-from noisy_student import iterate
 from noisy_student.labeling.predictions import index_path
 from noisy_student.models import model_files
+from noisy_student.preparation.preparation import prepare
 from noisy_student.training import checkpoints
 from noisy_student.training.history import read_history
 from tests.conftest import tiny_config
@@ -56,7 +56,7 @@ def data(tmp_path_factory):
     """Record sets of twelve shards, for a kill between any two of them."""
     directory = str(tmp_path_factory.mktemp("kill") / "data")
     settings = dataclasses.replace(tiny_config().data, num_shards=12)
-    iterate.prepare(settings, directory, seed=0)
+    prepare(settings, directory, seed=0)
     return directory
 
 

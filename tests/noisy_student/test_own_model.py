@@ -17,6 +17,7 @@ from noisy_student.config import ModelConfig
 from noisy_student.iteration import jobs
 from noisy_student.models import model_files
 from noisy_student.models.warm_start import initial_weights
+from noisy_student.preparation.preparation import prepare
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import losses, training
 from noisy_student.training.train_step import NoisyStudentTrainer
@@ -74,7 +75,7 @@ def job(tiny, prepared_by_own_run):
 
 @pytest.fixture(scope="module")
 def prepared_by_own_run(own_run):
-    return iterate.prepare(tiny_config().data, os.path.join(own_run[0], "data"), seed=0)
+    return prepare(tiny_config().data, os.path.join(own_run[0], "data"), seed=0)
 
 
 @pytest.mark.slow

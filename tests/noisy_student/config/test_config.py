@@ -31,6 +31,9 @@ def test_config_survives_json(tiny):
         ("teacher", {"variant": "efficientnet-b10"}, "efficientnet-b10.*Did you mean"),
         ("teacher", {"dropout_rate": 1.0}, "teacher_dropout_rate"),
         ("student", {"image_size": 4}, "student_image_size"),
+        ("student", {"pixel_statistics": "mnist"}, "student_pixel_stat.*svhn.*'mnist'"),
+        ("data", {"pool_imbalance": 0.5}, "pool_imbalance.*1 to .*0.5"),
+        ("student_training", {"labeled_loss_weight": -1.0}, "labeled_loss_weight.*0 or m"),
         ("teacher", {"batch_norm_group_size": -2}, "teacher_batch_norm_group_size.*-2"),
         ("student", {"precision": "mixed_float16"}, "student_precision.*loss scaling"),
         ("student", {"precision": "float64"}, "student_precision.*float32 or mixed_b"),
@@ -100,6 +103,14 @@ def test_label_formats_that_are_none_are_refused(tiny):
     config.check(dataclasses.replace(tiny, label_format="top_3"))
     with pytest.raises(InputError, match="`label_format`: .*'float8'"):
         config.check(dataclasses.replace(tiny, label_format="float8"))
+
+
+def test_the_last_generation_can_have_another_ratio(tiny):
+    run = dataclasses.replace(tiny, generations=3, last_unlabeled_ratio=4.0)
+    assert [run.training_of(g).unlabeled_ratio for g in (1, 2, 3)] == [2, 2, 4]
+    assert tiny.training_of(1) == tiny.student_training
+    with pytest.raises(InputError, match="`last_unlabeled_ratio`: expected 0 or more"):
+        config.check(dataclasses.replace(tiny, last_unlabeled_ratio=-1.0))
 
 
 def test_unknown_recipe_names_near_ones():

@@ -85,7 +85,7 @@ THREE_REPLICAS = """
     work_dir, model = sys.argv[1:]
     three = strategy.create_strategy("mirrored")
     assert three.num_replicas_in_sync == 3
-    data = iterate.prepare(tiny_config().data, work_dir + "/data", seed=0)
+    data = prepare(tiny_config().data, work_dir + "/data", seed=0)
     print("METRICS", json.dumps(evaluation.evaluate(model, data.evaluation_sets(), three)))
 """
 

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from data.errors import InputError
-from noisy_student import iterate
 from noisy_student.config import ModelConfig
 from noisy_student.planning import cost, plan_text, run_plan
+from noisy_student.preparation.preparation import prepare
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import plan_flags
 
@@ -34,10 +34,16 @@ def test_peak_counts_what_lives_together():
     assert cost._peak_bytes(graph_of(kept)) == 84
 
 
-def test_cost_of_the_published_b0():
+def test_a_forward_pass_of_the_published_b0():
+    parameters, multiply_adds = cost.forward_cost(ModelConfig(), 1000)
+    assert parameters == 5_288_548
+    assert multiply_adds == pytest.approx(0.39e9, rel=0.02)  # EfficientNet paper.
+
+
+@pytest.mark.slow
+def test_state_of_the_published_b0():
     found = cost.network_cost(ModelConfig(), 1000, rows=2)
-    assert found.parameters == 5_288_548
-    assert found.multiply_adds == pytest.approx(0.39e9, rel=0.02)  # EfficientNet paper.
+    assert (found.parameters, found.multiply_adds) == cost.forward_cost(ModelConfig(), 1000)
     # Weights, their average, two slots; 42,016 moving statistics and their average.
     assert found.state_bytes == 4 * (4 * 5_288_548 + 2 * 42_016)
 
@@ -157,7 +163,7 @@ def test_the_speed_is_that_of_real_steps(tiny, cpu, tmp_path):
     assert set(speeds) == {"teacher", "student"}
     assert all(1 < speed < 1e6 for speed in speeds.values())
     # The shards are the run's own.
-    prepared = iterate.prepare(tiny.data, str(tmp_path / "data"), tiny.seed)
+    prepared = prepare(tiny.data, str(tmp_path / "data"), tiny.seed)
     assert prepared.unlabeled.num_examples == 980
     assert sorted(os.listdir(tmp_path)) == ["data"]
 

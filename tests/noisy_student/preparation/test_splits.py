@@ -91,3 +91,25 @@ def test_a_class_with_too_few_labels_is_named():
         split([0] * 9 + [1] * 3, 2, 0, labels_per_class=3)
     with pytest.raises(InputError, match="at least 2 .*'class 1' has 1"):
         split([0] * 9 + [1], 2, 0, labels_per_class=1)
+
+
+def test_an_imbalanced_pool_has_a_long_tail():
+    """n · imbalance^(-r / (C - 1)) of 100 images: 100, 32, 10. Ranks are the seed's."""
+    labels = [0, 1, 2] * 100 + [0, 1, 2]
+    settings = {"labels_per_class": 1, "test_data": "more", "pool_imbalance": 10.0}
+    orders = set()
+    for seed in range(6):
+        with mock.patch.object(splits, "check_labels"):
+            parts = split(labels, 3, seed, **settings)
+        kept = np.array(parts["unlabeled"].indices)
+        counts = np.bincount(np.array(labels)[kept], minlength=3)
+        assert sorted(counts) == [10, 32, 100]
+        assert len(set(kept)) == 142
+        assert not set(kept) & set(parts["labeled"].indices)
+        orders.add(tuple(np.argsort(counts)))
+    assert len(orders) > 1
+
+
+def test_an_imbalanced_pool_needs_its_true_classes():
+    with pytest.raises(InputError, match="`pool_imbalance`: expected 1.*received 5.0"):
+        split([0, 1] * 9, 2, 0, unlabeled_data="more", pool_imbalance=5.0)

@@ -210,6 +210,25 @@ def test_augmentation_can_be_off_for_pseudo_labeled_images(make_trainer):
     )
 
 
+def test_crop_and_mirror_can_be_off_for_pseudo_labeled_images(make_trainer):
+    trainer = make_trainer(pseudo_labeled_random_crop=False)
+    examples = trainer._job.labeled
+    fixed = Augmentation(random_crop=False, horizontal_flip=False)
+    assert trainer.data.stream(examples, "pseudo_labeled").augmentation == fixed
+    assert trainer.data.stream(examples, "labeled").augmentation == Augmentation()
+
+
+def test_pre_training_learns_nothing_from_labels(make_trainer, batch, whole):
+    trainer = make_trainer(labeled_loss_weight=0.0)
+    gradients, metrics = trainer._gradients(batch)
+    _, expected = whole
+    difference = float(expected["loss"]) - float(metrics["loss"])
+    assert difference == pytest.approx(float(expected["labeled_loss"]), rel=1e-4)
+    other = {**batch["labeled"], "label": (batch["labeled"]["label"] + 1) % CLASSES}
+    again, _ = trainer._gradients({**batch, "labeled": other})
+    _assert_close(again, gradients)
+
+
 @pytest.mark.slow
 def test_the_step_compiles_with_xla_and_computes_the_same(make_trainer, batch):
     """Static shapes and two updates: what a TPU would be given."""

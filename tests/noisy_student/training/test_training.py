@@ -86,13 +86,12 @@ def test_tensorboard_holds_the_scalars(finished_run):
     assert {"loss", "learning_rate", "images_per_second", "teacher_agreement"} <= tags
 
 
-def test_saved_model_is_the_average_not_the_last_weights(job, cpu, tmp_path):
-    options = LoopOptions(steps_per_loop=20)
-    training.train(job, str(tmp_path), cpu, options)
-    saved, _ = model_files.load_model(str(tmp_path))
+def test_saved_model_is_the_average_not_the_last_weights(finished_run, job, cpu):
+    directory = os.path.join(finished_run[0], "generation_0/teacher")
+    saved, _ = model_files.load_model(directory)
     trainer = NoisyStudentTrainer(job, cpu)
     trainer.checkpoint().restore(
-        tf.train.latest_checkpoint(str(tmp_path / "checkpoints"))
+        tf.train.latest_checkpoint(os.path.join(directory, "checkpoints"))
     ).assert_existing_objects_matched()
     for weight, average, last in zip(
         saved.variables, trainer.ema.values(), trainer.model.variables, strict=True
