@@ -14,7 +14,7 @@ import os
 from absl import flags
 
 from benchmarks import results
-from noisy_student import recipes
+from noisy_student import recipes, tables
 from noisy_student.iterate import iterate
 from tpu_scripts import setting_flags, strategy_flags
 
@@ -38,7 +38,7 @@ def main():
     if _OUTPUT.value:
         settings = results.settings(_RECIPE, _SEEDS)
         results.write(f"{_OUTPUT.value}.json", settings, seeds=rows)
-        results.replace_marked(f"{_OUTPUT.value}.md", markdown)
+        tables.replace_marked(f"{_OUTPUT.value}.md", markdown)
 
 
 def measured(summary: dict) -> dict[str, float]:
@@ -67,8 +67,8 @@ def as_markdown(rows: list[dict]) -> str:
     for name in rows[0]:
         values = [row[name] for row in rows]
         cells = [f"{value:.1f}" for value in values]
-        lines.append([name, results.mean_and_spread(values, 1), *cells])
-    return results.markdown(["%", "mean ± std", *seeds], lines)
+        lines.append([name, tables.mean_and_spread(values, 1), *cells])
+    return tables.markdown_table(["%", "mean ± std", *seeds], lines)
 
 
 if __name__ == "__main__":

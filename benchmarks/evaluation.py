@@ -18,6 +18,7 @@ from absl import flags
 
 from benchmarks import results
 from benchmarks.photos import write_photos
+from noisy_student import tables
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -131,7 +132,7 @@ def as_markdown(found) -> str:
         [name, *(f"{row[key][of]:.1f}" for key in ("wall", "cpu") for of in row[key])]
         for name, row in found.items()
     ]
-    return results.markdown(
+    return tables.markdown_table(
         ["ms an image", "wall, min", "median", "CPU, min", "median"], rows
     )
 

@@ -17,6 +17,7 @@ from absl import flags
 
 from benchmarks import results
 from data.augmentation import Augmentation
+from noisy_student import tables
 from noisy_student.config import DataConfig, ModelConfig, TrainingConfig
 from noisy_student.evaluation.evaluation import accuracy_on
 from noisy_student.models import model_files
@@ -56,7 +57,7 @@ def main():
             _LABELED, _TEST, _PER_CLASS, _SEEDS, _SIZE, _LARGER, _DURATION
         )
         results.write(f"{_OUTPUT.value}.json", settings, seeds=rows)
-        results.replace_marked(f"{_OUTPUT.value}.md", markdown)
+        tables.replace_marked(f"{_OUTPUT.value}.md", markdown)
 
 
 def measured(seed: int, strategy) -> dict[str, float]:
@@ -122,8 +123,8 @@ def as_markdown(rows: list[dict[str, float]]) -> str:
     for name in rows[0]:
         values = [row[name] for row in rows]
         each = ", ".join(f"{value:.2f}" for value in values)
-        lines.append([name, results.mean_and_spread(values, 2), each])
-    return results.markdown(["", "top-1, %", "each seed"], lines)
+        lines.append([name, tables.mean_and_spread(values, 2), each])
+    return tables.markdown_table(["", "top-1, %", "each seed"], lines)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from absl import flags
 
 from benchmarks import results
 from data.errors import InputError
-from noisy_student import recipes
+from noisy_student import recipes, tables
 from noisy_student.iteration.places import WorkDir
 from noisy_student.iteration.run import Run
 from noisy_student.stages import layout
@@ -98,7 +98,7 @@ def as_markdown(seconds: dict[str, list[float]]) -> str:
         ]
         for name, row in {**seconds, "generation": whole}.items()
     ]
-    return results.markdown(["", "wall", "CPU"], lines)
+    return tables.markdown_table(["", "wall", "CPU"], lines)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from absl import flags
 from benchmarks import results
 from data import evaluation_input, records, soft_labels
 from data.evaluation_input import EvaluationInput
-from noisy_student import recipes
+from noisy_student import recipes, tables
 from noisy_student.balancing.balancing import balance
 from noisy_student.evaluation.evaluation import evaluate
 from noisy_student.iteration import jobs
@@ -55,7 +55,7 @@ def main():
     if _OUTPUT.value:
         settings = results.settings(_SEEDS, _DURATION)
         results.write(f"{_OUTPUT.value}.json", settings, **found)
-        results.replace_marked(PAGE, markdown)
+        tables.replace_marked(PAGE, markdown)
 
 
 def bytes_an_image() -> dict:
@@ -204,10 +204,10 @@ def _path(name: str) -> str:
 
 
 def as_markdown(found: dict) -> str:
-    tables = [_bytes_table(found["bytes"]), _entropy_table(found["cross_entropy"])]
+    found_tables = [_bytes_table(found["bytes"]), _entropy_table(found["cross_entropy"])]
     if "students" in found:
-        tables.append(_student_table(found["students"]))
-    return "\n\n".join(tables)
+        found_tables.append(_student_table(found["students"]))
+    return "\n\n".join(found_tables)
 
 
 def _bytes_table(found: dict) -> str:
@@ -217,7 +217,7 @@ def _bytes_table(found: dict) -> str:
         few, many = found["10"][name], found["1000"][name]
         total = many * PAPER_IMAGES / 1e9
         rows.append([f"`{name}`", f"{few:.0f}", f"{many:,.0f}", f"{total:,.0f} GB"])
-    return results.markdown(header, rows)
+    return tables.markdown_table(header, rows)
 
 
 def _entropy_table(found: dict) -> str:
@@ -228,7 +228,7 @@ def _entropy_table(found: dict) -> str:
         cells = [f"{row['mean']:.4f}", f"{row['mean_change']:+.1e}"]
         cells += [f"{row[key]:.1e}" for key in ("mean_distance", "largest_distance")]
         rows.append([f"`{name}`", *cells])
-    return results.markdown([*header, "largest distance"], rows)
+    return tables.markdown_table([*header, "largest distance"], rows)
 
 
 def _student_table(found: dict) -> str:
@@ -237,10 +237,10 @@ def _student_table(found: dict) -> str:
     rows = []
     for name in TRAINED:
         values = found[name]["top_1"]
-        cells = [results.mean_and_spread(values, 1), *(f"{v:.1f}" for v in values)]
-        loss = results.mean_and_spread(found[name]["loss"], 3)
+        cells = [tables.mean_and_spread(values, 1), *(f"{v:.1f}" for v in values)]
+        loss = tables.mean_and_spread(found[name]["loss"], 3)
         rows.append([f"`{name}`", *cells, loss])
-    return results.markdown(header, rows)
+    return tables.markdown_table(header, rows)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from absl import flags
 
 from benchmarks import results
 from benchmarks.photos import write_photos
+from noisy_student import tables
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -78,7 +79,7 @@ def as_markdown(found) -> str:
             parts = [b / v for b, v in zip(before, values, strict=True)]
             rows.append(["of the forward pass", *(f"{100 * p:.1f} %" for p in parts)])
         before = values
-    return results.markdown(["", "wall, min", "median", "CPU, min", "median"], rows)
+    return tables.markdown_table(["", "wall, min", "median", "CPU, min", "median"], rows)
 
 
 def _model():

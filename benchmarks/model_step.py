@@ -19,6 +19,7 @@ import sys
 from absl import flags
 
 from benchmarks import contestants, results
+from noisy_student import tables
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -103,7 +104,7 @@ def as_markdown(rows: dict[str, dict], missing: dict[str, str]) -> str:
         cells += [f"{first[key] / row[key]:.2f}" for key in ("cpu_min", "cpu_median")]
         lines.append([name, *cells])
     lines += [[name, f"not there: {reason}"] for name, reason in missing.items()]
-    return results.markdown(header, lines)
+    return tables.markdown_table(header, lines)
 
 
 if __name__ == "__main__":

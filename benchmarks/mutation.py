@@ -32,6 +32,7 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
 from benchmarks import results
+from noisy_student import tables
 
 _MUTANTS = flags.DEFINE_integer("mutants", 300, "How many are drawn.", lower_bound=1)
 _MODULES = flags.DEFINE_list("modules", [], "Paths of `TESTS`; empty: all.")
@@ -240,7 +241,7 @@ def _counts(found: list[dict]) -> list[dict]:
 
 def as_markdown(found: list[dict]) -> str:
     rows = [[str(value) for value in row.values()] for row in _counts(found)]
-    return results.markdown(["module", "mutants", "survived"], rows)
+    return tables.markdown_table(["module", "mutants", "survived"], rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a benchmark found: as Markdown tables, as JSON, and in the pages that show it."""
+"""What a benchmark found, as JSON."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,6 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from data import files
-from noisy_student.tables import markdown_table as markdown
-from noisy_student.tables import mean_and_spread
-
-__all__ = ["markdown", "mean_and_spread", "min_and_median", "replace_marked", "settings"]
-__all__ += ["write"]
-
-BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
 
 def min_and_median(turns: Mapping[str, Mapping[str, Sequence[float]]]) -> dict:
@@ -41,20 +34,3 @@ def write(path: str, settings: dict, **found) -> None:
     """
     if path:
         files.write_json(path, {"settings": settings, **found})
-
-
-def replace_marked(path: str, text: str, name: str = "") -> None:
-    """Puts the text between two markers of a page, in place of what is there.
-
-    Args:
-        path: Of the page.
-        text: What was measured.
-        name: Of the markers, on a page with several: `<!-- measured NAME -->`.
-    """
-    begin, end = (
-        mark.replace(" -->", f" {name} -->") if name else mark for mark in (BEGIN, END)
-    )
-    with open(path) as file:
-        before, rest = file.read().split(begin)
-    with open(path, "w") as file:
-        file.write(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")

@@ -17,6 +17,7 @@ from absl import flags
 
 from benchmarks import results
 from data.errors import InputError
+from noisy_student import tables
 from noisy_student.evaluation.evaluation import BATCH_SIZE
 from noisy_student.evaluation_suite import comparison, plots, registry, suite
 from noisy_student.evaluation_suite.comparison import Compared
@@ -65,7 +66,7 @@ def main():
         given = results.settings(_DATA, _NAME, flags.FLAGS["sample"], flags.FLAGS["seed"])
         seeds = [report["rows"] for report in reports]
         results.write(f"{path}.json", given, errors=errors, seeds=seeds)
-        results.replace_marked(f"{_OUTPUT.value}.md", markdown, _NAME.value)
+        tables.replace_marked(f"{_OUTPUT.value}.md", markdown, _NAME.value)
         plots.errors_by_corruption(
             mean_errors(errors),
             f"{_NAME.value}, mean of {len(errors)} seeds",
@@ -123,13 +124,13 @@ def as_markdown(reports: list[dict]) -> str:
         if metric == "error":
             lines.append(_line("its rise over the clean error", _rises(reports), 1, ""))
     header = ["%", *names, f"{last} - control, each seed", "alone, each seed"]
-    return results.markdown(header, lines)
+    return tables.markdown_table(header, lines)
 
 
 def _line(label, values: list[dict[str, float]], digits: int, verdicts: str) -> list[str]:
     """Mean and spread of each model; the last one's difference to the first by seed."""
     names = list(values[0])
-    cells = [results.mean_and_spread([row[n] for row in values], digits) for n in names]
+    cells = [tables.mean_and_spread([row[n] for row in values], digits) for n in names]
     gains = [f"{row[names[-1]] - row[names[0]]:+.{digits}f}" for row in values]
     return [label, *cells, ", ".join(gains), verdicts]
 

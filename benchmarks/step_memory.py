@@ -19,6 +19,7 @@ import sys
 from absl import flags
 
 from benchmarks import results
+from noisy_student import tables
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -59,7 +60,7 @@ def as_markdown(rows) -> str:
         cells = [f"{row['unlabeled_ratio']:g}", str(row["images"]), row["remedy"]]
         cells += [f"{row[key]:.2f}" for key in ("gib", "planned_gib")]
         lines.append([*cells, f"{row['cpu_seconds']:.1f}"])
-    return results.markdown(header, lines)
+    return tables.markdown_table(header, lines)
 
 
 def _in_own_process(what: str) -> dict:

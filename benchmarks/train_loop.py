@@ -24,6 +24,7 @@ from absl import flags
 from benchmarks import results
 from benchmarks.photos import write_photos
 from data import streams
+from noisy_student import tables
 from tpu_scripts import setting_flags
 
 _VARIANT = flags.DEFINE_string("variant", "efficientnet-b0", "The network.")
@@ -63,7 +64,7 @@ def as_markdown(found) -> str:
         parts = [row[key] / found["network"][key] for key in ("min", "median")]
         cells = [f"{row['min']:.0f}", f"{row['median']:.0f}"]
         rows.append([name, *cells, *(f"{100 * part:.1f} %" for part in parts)])
-    return results.markdown(header, rows)
+    return tables.markdown_table(header, rows)
 
 
 class _Worker:

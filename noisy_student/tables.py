@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Iterable, Sequence
 
+_MARKS = "<!-- measured -->", "<!-- /measured -->"
+
 
 def format_table(rows: list[list[str]]) -> str:
     """Columns of equal width, for a terminal."""
@@ -43,3 +45,18 @@ def mean_and_spread(values: Sequence[float], digits: int) -> str:
     if len(values) == 1:
         return mean
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def replace_marked(path: str, text: str, name: str = "") -> None:
+    """Puts the text between two markers of a page, in place of what is there.
+
+    Args:
+        path: Of the page.
+        text: What was measured.
+        name: Of the markers, on a page with several: `<!-- measured NAME -->`.
+    """
+    begin, end = (mark.replace(" -->", f" {name} -->") if name else mark for mark in _MARKS)
+    with open(path) as file:
+        before, rest = file.read().split(begin)
+    with open(path, "w") as file:
+        file.write(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")

@@ -17,6 +17,7 @@ from noisy_student import recipes
 from noisy_student.recipes import Recipe
 from noisy_student.reproduction import listing, row_files, table_files
 from noisy_student.reproduction.rows import Laboratory, run_row
+from noisy_student.tables import replace_marked
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import setting_flags, strategy_flags
 
@@ -28,6 +29,9 @@ _FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.", lower_
 _WORK_DIR = flags.DEFINE_string("work_dir", "runs/tables", "Models, labels and images.")
 _RESULTS_DIR = flags.DEFINE_string(
     "results_dir", "", "Where numbers and tables go; empty: results/ in --work_dir."
+)
+_PAGE = flags.DEFINE_string(
+    "page", "", "Markdown page whose places `<!-- measured NAME -->` the tables fill."
 )
 _LIST = flags.DEFINE_bool(
     "list", False, "Show tables, rows and their cost; nothing is run."
@@ -59,7 +63,10 @@ def main() -> None:
         row_files.add(results_dir, recipe, seed, found)
         print(f"{title}: test top-1 {100 * found['test_top_1']:.2f} %", flush=True)
     for name in _TABLE.value:
-        print(table_files.write(recipes.tables(_SCALE.value)[name], results_dir))
+        text = table_files.write(recipes.tables(_SCALE.value)[name], results_dir)
+        print(text)
+        if _PAGE.value:
+            replace_marked(_PAGE.value, text, name)
 
 
 def _chosen() -> list[Recipe]:

@@ -1,6 +1,7 @@
 """A recipe: a named configuration, and which number of the paper it is for."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from noisy_student.config import Config
 
@@ -131,6 +132,7 @@ class Table:
         rows: In the paper's order.
         claims: What the paper says of them.
         metrics: What is shown of a row, see `Claim.metric`.
+        paper: The paper's numbers of rows that have none of their own, by row.
     """
 
     name: str
@@ -138,3 +140,8 @@ class Table:
     rows: tuple[Recipe, ...]
     claims: tuple[Claim, ...] = ()
     metrics: tuple[str, ...] = ("test_top_1",)
+    paper: Mapping[str, tuple[PaperNumber, ...]] = dataclasses.field(default_factory=dict)
+
+    def paper_numbers(self, row: Recipe) -> tuple[PaperNumber, ...]:
+        """What the paper has in this row of this table."""
+        return self.paper.get(row.row, row.paper)

@@ -3,7 +3,7 @@
 from noisy_student import recipes
 from noisy_student.config import Config, ModelConfig, TrainingConfig
 from noisy_student.planning.cost import forward_cost
-from noisy_student.recipes import Recipe
+from noisy_student.recipes import Recipe, Table
 from noisy_student.reproduction.baselines import KINDS
 from noisy_student.tables import format_table
 
@@ -24,7 +24,7 @@ def as_text(scale: str = "", names: list[str] | None = None) -> str:
                 continue
             title = f"--scale={each} --table={table.name}: {table.title}"
             rows = [["row", "the paper's", "parameters", "images trained on", "teraFLOPs"]]
-            rows += [_row(row) for row in table.rows]
+            rows += [_row(table, row) for row in table.rows]
             parts.append(f"{title}\n{format_table(rows)}")
     parts.append(
         "teraFLOPs: of all trainings and labelings that a row needs when it is run alone, "
@@ -37,8 +37,9 @@ def as_text(scale: str = "", names: list[str] | None = None) -> str:
     return "\n\n".join(parts)
 
 
-def _row(recipe: Recipe) -> list[str]:
-    paper = " / ".join("?" if p.value is None else f"{p.value:g}" for p in recipe.paper)
+def _row(table: Table, recipe: Recipe) -> list[str]:
+    numbers = table.paper_numbers(recipe)
+    paper = " / ".join("?" if n.value is None else f"{n.value:g}" for n in numbers)
     if recipe.role in KINDS:
         return [recipe.row, paper, "", "", ""]
     model = _model_of(recipe)

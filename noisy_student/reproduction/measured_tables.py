@@ -104,7 +104,7 @@ def _row(recipe: Recipe, table: Table, found: Found) -> dict:
     return {
         "row": recipe.row,
         "summary": recipe.summary,
-        "paper": [dataclasses.asdict(each) for each in recipe.paper],
+        "paper": [dataclasses.asdict(each) for each in table.paper_numbers(recipe)],
         "measured": {
             metric: {
                 str(seed): value

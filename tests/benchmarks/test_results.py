@@ -4,24 +4,25 @@ import pytest
 
 from benchmarks import results
 from data import files
+from noisy_student import tables
 
 
 def test_a_table_has_its_rule_and_takes_short_rows():
-    table = results.markdown(["", "a, ms", "b"], [["x", "1", "2"], ["y", "not there"]])
+    table = tables.markdown_table(["", "a, ms", "b"], [["x", "1", "2"], ["y", "not there"]])
     assert table == "| | a, ms | b |\n|---|---|---|\n| x | 1 | 2 |\n| y | not there |"
 
 
 def test_one_value_has_no_spread():
-    assert results.mean_and_spread([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
-    assert results.mean_and_spread([1.25], 2) == "1.25"
+    assert tables.mean_and_spread([1.0, 2.0, 3.0], 1) == "2.0 ± 1.0"
+    assert tables.mean_and_spread([1.25], 2) == "1.25"
 
 
 def test_only_what_is_between_the_markers_is_replaced(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{results.BEGIN}\nold\n{results.END}\nafter\n")
+    page.write_text("before\n<!-- measured -->\nold\n<!-- /measured -->\nafter\n")
     for _ in range(2):
-        results.replace_marked(str(page), "new")
-        expected = f"before\n{results.BEGIN}\nnew\n{results.END}\nafter\n"
+        tables.replace_marked(str(page), "new")
+        expected = "before\n<!-- measured -->\nnew\n<!-- /measured -->\nafter\n"
         assert page.read_text() == expected
 
 

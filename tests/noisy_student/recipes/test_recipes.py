@@ -104,15 +104,18 @@ def test_recipes_open_with_what_people_ask(name):
 
 
 @pytest.mark.parametrize("scale", recipes.scales())
-def test_tables_name_rows_that_they_have(scale):
+def test_tables_name_rows_and_cells_that_there_are(tables, scale):
     for table in recipes.tables(scale).values():
         rows = {row.row for row in table.rows}
         for claim in table.claims:
             assert {claim.better, claim.worse} <= rows, (table.name, claim.text)
         for row in table.rows:
             assert recipes.find(row.name) is row
+            for number in table.paper_numbers(row):
+                assert cell(tables, number.cell) == number.value, number.cell
             if row.teacher_recipe:
                 recipes.find(row.teacher_recipe)
+        assert set(table.paper) <= rows
 
 
 def test_an_unknown_scale_or_recipe_is_refused():
