@@ -31,6 +31,7 @@ IMAGE, ID, TRUE_LABEL = "image/encoded", "image/id", "image/class/label"
 LABEL, CONFIDENCE, PROBABILITIES, COPIES = "label", "prob", "probabilities", "copies"
 
 _FRAME_BYTES = 16  # Of the TFRecord format: length and two checksums.
+_READ_TOGETHER = 128  # Records.
 _FINGERPRINT_BYTES = 65536
 
 
@@ -249,10 +250,25 @@ def _name_size_and_ends(path: str) -> bytes:
 
 
 def _serialized(path: str) -> Iterator[bytes]:
-    """The records of a shard as they are; errors name the file."""
+    """The records of a shard as they are; errors name the file.
+
+    Many at a time: TensorFlow takes longer to hand one over than to read it. A batch with
+    a damaged record is lost as a whole, and then read again one by one.
+    """
     count = 0
+    dataset = tf.data.TFRecordDataset(path)
     try:
-        for serialized in untuned(tf.data.TFRecordDataset(path)).as_numpy_iterator():
+        for together in untuned(dataset.batch(_READ_TOGETHER)).as_numpy_iterator():
+            yield from together.tolist()
+            count += len(together)
+    except (tf.errors.DataLossError, tf.errors.NotFoundError):
+        yield from _one_by_one(path, dataset, count)
+
+
+def _one_by_one(path: str, dataset: tf.data.Dataset, count: int) -> Iterator[bytes]:
+    """The records from number `count` on, up to a damaged one."""
+    try:
+        for serialized in untuned(dataset.skip(count)).as_numpy_iterator():
             yield serialized
             count += 1
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
