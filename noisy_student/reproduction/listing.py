@@ -23,11 +23,11 @@ def as_text(scale: str = "", names: list[str] | None = None) -> str:
             if names and table.name not in names:
                 continue
             title = f"--scale={each} --table={table.name}: {table.title}"
-            rows = [["row", "the paper's", "parameters", "images trained on", "teraFLOPs"]]
+            rows = [["row", "the paper's", "parameters", "images trained on", "FLOPs"]]
             rows += [_row(table, row) for row in table.rows]
             parts.append(f"{title}\n{format_table(rows)}")
     parts.append(
-        "teraFLOPs: of all trainings and labelings that a row needs when it is run alone, "
+        "FLOPs: of all trainings and labelings that a row needs when it is run alone, "
         "two for each multiply-add, three forward passes for a training step. Rows share "
         "what they have in common, so that a table takes less than the sum.\n"
         "Other recipes: "
@@ -50,8 +50,17 @@ def _row(table: Table, recipe: Recipe) -> list[str]:
         paper,
         f"{parameters / 1e6:.2f} M",
         f"{images:.3g}",
-        f"{operations / 1e12:,.3g}",
+        _scaled(operations),
     ]
+
+
+def _scaled(operations: float) -> str:
+    """`6.4 E`: with the prefix of a power of a thousand."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if operations < 1000:
+            return f"{operations:.3g} {prefix}"
+        operations /= 1000
+    return f"{operations:,.3g} Z"
 
 
 def _model_of(recipe: Recipe) -> ModelConfig:

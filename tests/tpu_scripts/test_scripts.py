@@ -218,6 +218,18 @@ def test_helpshort_has_a_line_for_every_setting():
     assert "(an integer)" in printed
 
 
+def test_tables_can_be_listed_and_unknown_ones_are_refused(tmp_path):
+    printed = run_script("reproduce", "--list", "--scale=fashion_mnist", "--table=study_8")
+    assert "warm_start" in printed
+    assert "fashion_mnist-teacher" not in printed
+    work_dir = f"--work_dir={tmp_path}/tables"
+    printed = run_script(
+        "reproduce", "--scale=fashion_mnist", "--table=9", work_dir, expect=1
+    )
+    assert "Error: `table`: expected one of 7, 6, study_1" in printed
+    assert not os.path.exists(tmp_path / "tables")
+
+
 def test_bad_input_ends_with_one_message_and_no_traceback(tmp_path):
     printed = run_script(
         "iterate", "--recipe=digit", f"--work_dir={tmp_path}/run", expect=1

@@ -74,7 +74,9 @@ def test_a_baseline_is_measured_on_the_same_labels(laboratory):
     assert found["settings"]["C"] in (1, 3, 10, 30, 100)
 
 
-@pytest.mark.parametrize("role", ["fine_tuned", "student"])
+@pytest.mark.parametrize(
+    "role", [pytest.param("fine_tuned", marks=pytest.mark.slow), "student"]
+)
 def test_what_follows_the_student(laboratory, cpu, tmp_path, role):
     """Study 6's fine-tuning on labels, and FixRes at a larger size."""
     fixres = FixRes(24, "2 steps") if role == "student" else None
