@@ -33,10 +33,25 @@ def define() -> None:
 
 def seed(recipe: config.Config, role: str) -> int:
     """Of this training: the flag's or the recipe's, and the generation's."""
-    own, generation = flags.FLAGS.seed, flags.FLAGS.generation
-    if generation is None:
-        generation = 0 if role == "teacher" else 1
-    return config.seed_of(recipe.seed if own is None else own, generation)
+    own = flags.FLAGS.seed
+    return config.seed_of(recipe.seed if own is None else own, generation(role))
+
+
+def generation(role: str) -> int:
+    """The flag's, or the first one that the role has."""
+    given = flags.FLAGS.generation
+    if given is None:
+        return 0 if role == "teacher" else 1
+    return given
+
+
+def training(recipe: config.Config, role: str) -> config.TrainingConfig:
+    """The recipe's settings: of the teacher, of a control, or of this generation."""
+    if role == "teacher":
+        return recipe.teacher_training
+    if role == "control":
+        return recipe.student_training
+    return recipe.training_of(generation(role))
 
 
 def initial_weights() -> warm_start.InitialWeights | None:

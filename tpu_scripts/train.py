@@ -68,7 +68,7 @@ def main() -> None:
             record_flags.check_written(name, "--strategy=multi_worker")
     pseudo_label_flags.check(_ROLE.value)
     model = setting_flags.override(getattr(recipe, kind))
-    training = setting_flags.override(getattr(recipe, f"{kind}_training"))
+    training = setting_flags.override(start_flags.training(recipe, _ROLE.value))
     config.check_model(model)
     config.check_training(training)
     options, output_dir = setting_flags.override(LoopOptions()), _OUTPUT_DIR.value

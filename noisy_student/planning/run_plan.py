@@ -1,5 +1,6 @@
 """The plan of a whole run, teacher to last student, and the speeds of its trainings."""
 
+import dataclasses
 import itertools
 import os
 import tempfile
@@ -51,6 +52,11 @@ def plan_run(config: Config, strategy: tf.distribute.Strategy) -> Plan:
     labeler = teacher.cost.multiply_adds if config.online_teacher else 0.0
     student = PlannedTraining("student", job, replicas, config.generations, labeler)
     trainings = [teacher, student]
+    last = jobs.student_job(config, data, config.generations, pseudo)
+    if last.training != job.training:
+        before = config.generations - 1
+        trainings[1] = dataclasses.replace(student, times=before)
+        trainings.append(PlannedTraining("last student", last, replicas, labeler=labeler))
     if config.control:
         control = jobs.student_job(config, data, 1, None)
         trainings.append(PlannedTraining("control", control, replicas))

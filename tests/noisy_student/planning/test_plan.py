@@ -189,3 +189,10 @@ def test_flags_that_do_not_go_together(monkeypatch, given, message):
     monkeypatch.setattr(plan_flags.flags, "FLAGS", Flags(given))
     with pytest.raises(InputError, match=message):
         plan_flags.dry_run()
+
+
+def test_a_last_generation_of_another_ratio_is_planned_by_itself(tiny, cpu):
+    config = dataclasses.replace(tiny, generations=3, last_unlabeled_ratio=4.0)
+    _, student, last, _ = run_plan.plan_run(config, cpu).trainings
+    assert (student.name, student.times, student.job.images_per_step) == ("student", 2, 60)
+    assert (last.name, last.times, last.job.images_per_step) == ("last student", 1, 100)
