@@ -44,7 +44,7 @@ strategy_flags.define()
 
 
 def main() -> None:
-    settings = recipes.load(_RECIPE.value)
+    settings = recipes.load_run(_RECIPE.value)
     options = setting_flags.override(LoopOptions())
     parts = {
         name: setting_flags.override(getattr(settings, name), prefix)

@@ -10,7 +10,7 @@ from noisy_student.config import Config
 from noisy_student.recipes.recipe import Claim, FixRes, PaperNumber, Recipe, Table
 
 __all__ = ["Claim", "FixRes", "PaperNumber", "Recipe", "Table"]
-__all__ += ["find", "load", "names", "scales", "tables"]
+__all__ += ["find", "load", "load_run", "names", "scales", "tables"]
 
 _WITHOUT_RECIPES = ("recipe", "variations")
 
@@ -49,6 +49,22 @@ def find(name: str) -> Recipe:
 def load(name: str) -> Config:
     """The configuration of the recipe called `name`."""
     return find(name).config
+
+
+def load_run(name: str) -> Config:
+    """The same for a whole run.
+
+    Raises:
+        InputError: The recipe needs more than the run of its configuration.
+    """
+    recipe = find(name)
+    if not recipe.is_whole_run:
+        raise InputError(
+            "`recipe`: expected one whose model comes out of a run of its own; received "
+            f"{name!r}, which takes another recipe's teacher, or is trained further at the "
+            f"end. Run: {recipe.command}"
+        )
+    return recipe.config
 
 
 def scales() -> list[str]:

@@ -99,10 +99,15 @@ class Recipe:
         return self.name.removeprefix(f"{self.scale}-")
 
     @property
+    def is_whole_run(self) -> bool:
+        """Whether `iterate` makes this model: no other recipe's teacher, nothing after."""
+        own_roles = ("teacher", "control", "student")
+        return self.role in own_roles and not (self.teacher_recipe or self.fixres)
+
+    @property
     def command(self) -> str:
         """What makes the model."""
-        by_iterate = self.role == "student" and not (self.teacher_recipe or self.fixres)
-        if by_iterate:
+        if self.role == "student" and self.is_whole_run:
             return (
                 f"python -m tpu_scripts.iterate --recipe={self.name} "
                 f"--work_dir=runs/{self.name}"

@@ -118,6 +118,13 @@ def test_tables_name_rows_and_cells_that_there_are(tables, scale):
         assert set(table.paper) <= rows
 
 
+def test_a_run_that_is_not_all_of_a_recipe_is_refused():
+    for name in ("imagenet-b0-student_of_l2", "imagenet-l2-generation_1"):
+        with pytest.raises(InputError, match=f"Run: .*reproduce --recipes={name}"):
+            recipes.load_run(name)
+    assert recipes.load_run("imagenet-b0-student") == recipes.load("imagenet-b0-student")
+
+
 def test_an_unknown_scale_or_recipe_is_refused():
     with pytest.raises(InputError, match="`scale`: expected fashion_mnist or imagenet"):
         recipes.tables("mnist")
