@@ -22,7 +22,6 @@ from noisy_student import recipes, tables
 from noisy_student.iteration.places import WorkDir
 from noisy_student.iteration.run import Run
 from noisy_student.stages import layout
-from noisy_student.stages.manifest import is_complete
 from noisy_student.training.train_step import NoisyStudentTrainer
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import setting_flags, strategy_flags
@@ -51,18 +50,18 @@ class Clock:
 
 
 def main():
+    for stage in (layout.predictions(1), layout.balanced(1), layout.student(1)):
+        if os.path.exists(os.path.join(_WORK_DIR.value, stage)):
+            raise InputError(
+                f"`work_dir`: expected one without {stage}, whose time is to be taken; "
+                f"received {_WORK_DIR.value}. Choose another."
+            )
     strategy = strategy_flags.create_strategy()
     config = dataclasses.replace(recipes.load(_RECIPE.value), generations=1)
     options = setting_flags.override(LoopOptions())
     run = Run(config, WorkDir(_WORK_DIR.value), strategy, options)
     run.prepare()
     teacher = run.train_teacher()
-    for stage in (layout.predictions(1), layout.student(1)):
-        if is_complete(os.path.join(_WORK_DIR.value, stage)):
-            raise InputError(
-                f"`work_dir`: expected one without a finished {stage}, whose time is to be "
-                f"taken; received {_WORK_DIR.value}. Choose another."
-            )
     clock = timed_generation(run, teacher)
     print(as_markdown(clock.seconds))
     results.write(_OUTPUT.value, results.settings(_RECIPE), seconds=clock.seconds)

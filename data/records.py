@@ -31,7 +31,7 @@ IMAGE, ID, TRUE_LABEL = "image/encoded", "image/id", "image/class/label"
 LABEL, CONFIDENCE, PROBABILITIES, COPIES = "label", "prob", "probabilities", "copies"
 
 _FRAME_BYTES = 16  # Of the TFRecord format: length and two checksums.
-_READ_TOGETHER = 128  # Records.
+_READ_TOGETHER, _BYTES_TOGETHER = 128, 16 * 2**20  # Of records: at most, and about.
 _FINGERPRINT_BYTES = 65536
 
 
@@ -258,11 +258,17 @@ def _serialized(path: str) -> Iterator[bytes]:
     count = 0
     dataset = tf.data.TFRecordDataset(path)
     try:
-        for together in untuned(dataset.batch(_READ_TOGETHER)).as_numpy_iterator():
+        for together in untuned(dataset.batch(_read_together(dataset))).as_numpy_iterator():
             yield from together.tolist()
             count += len(together)
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
         yield from _one_by_one(path, dataset, count)
+
+
+def _read_together(dataset: tf.data.Dataset) -> int:
+    """How many records like the first one are some megabytes."""
+    first = next(untuned(dataset.take(1)).as_numpy_iterator(), b"")
+    return max(1, min(_READ_TOGETHER, _BYTES_TOGETHER // max(len(first), 1)))
 
 
 def _one_by_one(path: str, dataset: tf.data.Dataset, count: int) -> Iterator[bytes]:

@@ -51,12 +51,12 @@ def iterate(
     run = Run(config, WorkDir(work_dir), strategy, options)
 
     run.prepare()
-    teacher = run.train_teacher()
+    first = teacher = run.train_teacher()
     generations = [run.measured(0, "teacher", teacher)]
     for generation in range(1, config.generations + 1):
         pseudo_labeled = run.pseudo_label(generation, teacher)
         student = run.train_student(generation, pseudo_labeled, teacher)
-        control = run.train_control() if config.control else None
+        control = run.train_control(first) if config.control else None
         generations.append(run.measured(generation, "student", student, control))
         if config.stop_when_no_gain and not run_files.gained(generations):
             print(f"Generation {generation} gained nothing on validation data: stop.")

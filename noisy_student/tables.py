@@ -1,9 +1,11 @@
 """Tables as text, and numbers as they stand in them."""
 
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 
-_MARKS = "<!-- measured -->", "<!-- /measured -->"
+from data import files
+from data.errors import InputError
 
 
 def format_table(rows: list[list[str]]) -> str:
@@ -47,6 +49,25 @@ def mean_and_spread(values: Sequence[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
+def check_marked(path: str, names: Iterable[str]) -> None:
+    """Refuses a page without the places for these texts, see `replace_marked`.
+
+    Raises:
+        InputError: There is no such page, or a marker is not there exactly once.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"`page`: expected a Markdown file; there is no {path}.")
+    with open(path) as file:
+        page = file.read()
+    for name in names:
+        for mark in _marks(name):
+            if page.count(mark) != 1:
+                raise InputError(
+                    f"`page`: expected {mark} once in {path}; received it "
+                    f"{page.count(mark)} times."
+                )
+
+
 def replace_marked(path: str, text: str, name: str = "") -> None:
     """Puts the text between two markers of a page, in place of what is there.
 
@@ -55,8 +76,13 @@ def replace_marked(path: str, text: str, name: str = "") -> None:
         text: What was measured.
         name: Of the markers, on a page with several: `<!-- measured NAME -->`.
     """
-    begin, end = (mark.replace(" -->", f" {name} -->") if name else mark for mark in _MARKS)
+    begin, end = _marks(name)
     with open(path) as file:
         before, rest = file.read().split(begin)
-    with open(path, "w") as file:
+    with files.atomic_open(path) as file:
         file.write(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
+def _marks(name: str) -> tuple[str, str]:
+    name = f" {name}" if name else ""
+    return f"<!-- measured{name} -->", f"<!-- /measured{name} -->"

@@ -15,9 +15,10 @@ from absl import flags
 from data.errors import InputError
 from noisy_student import recipes
 from noisy_student.recipes import Recipe
-from noisy_student.reproduction import listing, row_files, table_files
-from noisy_student.reproduction.rows import Laboratory, run_row
-from noisy_student.tables import replace_marked
+from noisy_student.reproduction import listing, table_files
+from noisy_student.reproduction.rows import Laboratory
+from noisy_student.reproduction.running import run_rows
+from noisy_student.tables import check_marked, replace_marked
 from noisy_student.training.training_loop import LoopOptions
 from tpu_scripts import setting_flags, strategy_flags
 
@@ -28,10 +29,13 @@ _SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
 _FIRST_SEED = flags.DEFINE_integer("first_seed", 0, "The first of them.", lower_bound=0)
 _WORK_DIR = flags.DEFINE_string("work_dir", "runs/tables", "Models, labels and images.")
 _RESULTS_DIR = flags.DEFINE_string(
-    "results_dir", "", "Where numbers and tables go; empty: results/ in --work_dir."
+    "results_dir", "", "Where numbers and tables go; empty: results/SCALE in --work_dir."
 )
 _PAGE = flags.DEFINE_string(
     "page", "", "Markdown page whose places `<!-- measured NAME -->` the tables fill."
+)
+_TABLES_ONLY = flags.DEFINE_bool(
+    "tables_only", False, "Run nothing: tables of what is on file."
 )
 _LIST = flags.DEFINE_bool(
     "list", False, "Show tables, rows and their cost; nothing is run."
@@ -47,26 +51,22 @@ def main() -> None:
     strategy = strategy_flags.create_strategy(work_dir=_WORK_DIR.value)
     options = setting_flags.override(LoopOptions())
     laboratory = Laboratory(_WORK_DIR.value, strategy, options)
-    results_dir = _RESULTS_DIR.value or os.path.join(_WORK_DIR.value, "results")
-    chosen = _chosen()
-    for recipe in chosen:  # Of all, before the first is run.
-        row_files.read(results_dir, recipe)
+    rows = _chosen()
+    if _PAGE.value:
+        check_marked(_PAGE.value, _TABLE.value)
     seeds = range(_FIRST_SEED.value, _FIRST_SEED.value + _SEEDS.value)
-    left = [(seed, recipe) for seed in seeds for recipe in chosen]
-    for number, (seed, recipe) in enumerate(left, 1):
-        title = f"{recipe.row}, seed {seed}"
-        if seed in row_files.read(results_dir, recipe):
-            print(f"{title}: done")
-            continue
-        print(f"\n=== {title} ({number} of {len(left)}) ===", flush=True)
-        found = run_row(recipe, seed, laboratory)
-        row_files.add(results_dir, recipe, seed, found)
-        print(f"{title}: test top-1 {100 * found['test_top_1']:.2f} %", flush=True)
+    if not _TABLES_ONLY.value:
+        run_rows(rows, seeds, laboratory, lambda recipe: _results_dir(recipe.scale))
     for name in _TABLE.value:
-        text = table_files.write(recipes.tables(_SCALE.value)[name], results_dir)
+        table = recipes.tables(_SCALE.value)[name]
+        text = table_files.write(table, _results_dir(_SCALE.value))
         print(text)
         if _PAGE.value:
             replace_marked(_PAGE.value, text, name)
+
+
+def _results_dir(scale: str) -> str:
+    return _RESULTS_DIR.value or os.path.join(_WORK_DIR.value, "results", scale or "other")
 
 
 def _chosen() -> list[Recipe]:

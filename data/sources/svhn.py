@@ -19,9 +19,9 @@ DEV_IMAGES = 4_000  # Of the training images, as the published code holds out.
 def svhn(rest: str) -> ArraySource:
     """One split of SVHN.
 
-    `dev` is 4,000 of the 73,257 training images, drawn once and for all; `train` the
-    others (published `proc_svhn.py`; which ones it drew is not known). `extra` are the
-    531,131 easier ones, `test` the 26,032 for the result.
+    `dev` is 4,000 of the 73,257 training images, `train` the others: the first ones of
+    an order that NumPy shuffles with seed 0, as in the published `proc_svhn.py`. `extra`
+    are the 531,131 easier ones, `test` the 26,032 for the result.
 
     Args:
         rest: `DIR:train`, `DIR:dev`, `DIR:test` or `DIR:extra`.
@@ -62,18 +62,26 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     with tf.io.gfile.GFile(path, "rb") as file:
         try:
             content = scipy.io.loadmat(file)
-        except (ValueError, OSError, TypeError, NotImplementedError) as error:
+        # scipy's MatReadError and zlib's error are plain Exceptions.
+        except Exception as error:
             raise InputError(
                 f"{path}: expected a whole MATLAB file; received a damaged one, or none "
                 f"({error}). Get it again."
             ) from error
     pixels, labels = content.get("X"), content.get("y")
     if pixels is None or labels is None or pixels.shape[:3] != (32, 32, 3):
+        found = {k: v.shape for k, v in content.items() if isinstance(v, np.ndarray)}
         raise InputError(
             f"{path}: expected X of 32x32x3xN and y of N, as in format 2; received "
-            f"{', '.join(key for key in content if not key.startswith('__'))}."
+            f"{', '.join(f'{name} of {shape}' for name, shape in found.items())}."
         )
-    labels = labels.reshape(-1).astype(np.int64) % 10
+    labels = labels.reshape(-1).astype(np.int64)
+    if pixels.dtype != np.uint8 or labels.min() < 1 or labels.max() > 10:
+        raise InputError(
+            f"{path}: expected X of bytes and y of 1 to 10; received X of {pixels.dtype} "
+            f"and y of {labels.min()} to {labels.max()}."
+        )
+    labels %= 10
     if pixels.shape[3] != len(labels):
         raise InputError(
             f"{path}: expected as many labels as images; received {pixels.shape[3]:,} "

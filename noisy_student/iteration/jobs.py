@@ -1,5 +1,7 @@
 """The trainings of a run."""
 
+import dataclasses
+
 from data.records import RecordSet
 from noisy_student.config import Config, seed_of
 from noisy_student.preparation.preparation import PreparedData
@@ -22,13 +24,14 @@ def student_job(
     config: Config, data: PreparedData, generation: int, pseudo_labeled: RecordSet | None
 ) -> TrainingJob:
     """A student; without pseudo-labels, a control."""
+    training = config.training_of(generation)
+    if pseudo_labeled is None:
+        training = dataclasses.replace(config.student_training, labeled_loss_weight=1.0)
     return TrainingJob(
         labeled=data.labeled,
         pseudo_labeled=pseudo_labeled,
         model=config.student,
-        training=config.training_of(generation)
-        if pseudo_labeled
-        else config.student_training,
+        training=training,
         augmentation=config.augmentation,
         seed=seed_of(config.seed, generation),
     )

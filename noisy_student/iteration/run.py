@@ -48,7 +48,6 @@ class Run:
         self._places = places
         self.data: PreparedData
         self._duplicates = ""  # Directory with unlabeled images to leave out.
-        self._first_teacher = ""
         # Of each generation: predictions and pseudo-labeled shards.
         self._labels: dict[int, tuple[str, str]] = {}
         self.device_hours: dict[str, float] = {}  # By name of the training.
@@ -70,9 +69,7 @@ class Run:
 
     def train_teacher(self) -> str:
         """On labels alone."""
-        job = teacher_job(self._config, self.data)
-        self._first_teacher = self._train(layout.TEACHER, job)
-        return self._first_teacher
+        return self._train(layout.TEACHER, teacher_job(self._config, self.data))
 
     def pseudo_label(self, generation: int, teacher: str) -> RecordSet:
         """What the student learns beside the labels; with an online teacher, images.
@@ -92,7 +89,8 @@ class Run:
                 "predictions": shards_digest(read_manifest(predictions)),
                 "unlabeled_data": self.data.unlabeled.fingerprint(),
                 "selection": dataclasses.asdict(config.selection),
-                "dedup_by": config.data.dedup_by,
+                "duplicates": self._duplicates
+                and shards_digest(read_manifest(self._duplicates)),
                 "seed": config.seed,
             },
         )
@@ -124,7 +122,7 @@ class Run:
                 "teacher": model_files.load_info(teacher).weights_sha256,
                 "unlabeled_data": unlabeled.fingerprint(),
                 "noise": noise and dataclasses.asdict(noise),
-                "calibrate": config.calibrate,
+                "calibrate_on": options.calibrate_on and options.calibrate_on.fingerprint(),
                 "label_format": config.label_format,
             },
         )
@@ -139,13 +137,16 @@ class Run:
         job = self._started_from(teacher, job)
         return self._train(layout.student(generation), job)
 
-    def train_control(self) -> str:
+    def train_control(self, teacher: str) -> str:
         """The first student, but on labels alone: every generation is compared with it.
 
         It is trained once: later calls find it finished.
+
+        Args:
+            teacher: The first one, whose weights it starts from if students do.
         """
         job = student_job(self._config, self.data, 1, None)
-        job = self._started_from(self._first_teacher, job)
+        job = self._started_from(teacher, job)
         return self._train(layout.CONTROL, job)
 
     def fine_tune(self, model: str) -> str:
@@ -169,6 +170,10 @@ class Run:
             seed_of(self._config.seed, 0),
         )
         return self._train(layout.FIXRES, job)
+
+    def place(self, name: str, decided_by: object) -> str:
+        """A directory beside the stages', for what is made from the run's data."""
+        return self._places.of(name, lambda: decided_by)
 
     def measured(
         self, generation: int, role: str, model: str, control: str | None = None

@@ -59,8 +59,6 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
     else:
         dataset = config.unlabeled_data
         parts["unlabeled"] = _whole_of("unlabeled", dataset, config, names)
-    if config.pool_imbalance > 1:
-        parts["unlabeled"] = _imbalanced(parts["unlabeled"], config.pool_imbalance, seed)
     parts["labeled"] = part_of_labeled("labeled", order)
     if not len(parts["unlabeled"].indices):
         raise InputError(
@@ -68,6 +66,8 @@ def split(config: DataConfig, seed: int) -> dict[str, Part]:
             f"received none from {parts['unlabeled'].dataset!r} with `labels_per_class` "
             f"{config.labels_per_class}. Keep fewer labels a class, or name a larger set."
         )
+    if config.pool_imbalance > 1:
+        parts["unlabeled"] = _imbalanced(parts["unlabeled"], config.pool_imbalance, seed)
     return parts
 
 

@@ -27,7 +27,10 @@ def _modules() -> tuple:
 
 @functools.cache
 def _all() -> dict[str, Recipe]:
-    return {each.name: each for module in _modules() for each in module.RECIPES}
+    found = [each for module in _modules() for each in module.RECIPES]
+    by_name = {each.name: each for each in found}
+    assert len(by_name) == len(found), "Two recipes of one name."
+    return by_name
 
 
 def names() -> list[str]:
@@ -60,9 +63,9 @@ def load_run(name: str) -> Config:
     recipe = find(name)
     if not recipe.is_whole_run:
         raise InputError(
-            "`recipe`: expected one whose model comes out of a run of its own; received "
-            f"{name!r}, which takes another recipe's teacher, or is trained further at the "
-            f"end. Run: {recipe.command}"
+            "`recipe`: expected one whose model is the last student of a run; received "
+            f"{name!r}, which is another model of it, has another recipe's teacher, or "
+            f"is trained further at the end. Run: {recipe.command}"
         )
     return recipe.config
 

@@ -23,6 +23,13 @@ IMAGES_PER_CLASS = 130_000  # With copies; 130M in all.
 _SOURCE = "published scripts (github.com/google-research/noisystudent)"
 _JFT = "Unlabeled images are public ones in place of JFT's: docs/unlabeled_data.md."
 _SELECTED = "The paper selects by an EfficientNet-B0's confidence; here the teacher's."
+_EXACT = "The choice is the exact top K; the published lots: --selection=reference."
+_PRINTED_TWICE = "The table of sizes has another number for the same settings."
+_WHICH_B7 = "Whether the paper's B7 of 86.9 is the student of L2: not found."
+_CHAIN = (
+    "Teachers within the chain label at 475 pixels: FixRes follows the last training.",
+    "The first B7 has L2's batch size; version 1's B7 had a B7 as teacher itself.",
+)
 _SMALLER = (1, 3, 3, 3, 3, 3, 3, 3)  # Unlabeled ratio, B0 to B7. Version 1: 1, B7 3.
 _TWICE_AS_LONG = 5  # B0 to B4 train 700 epochs, the others 350.
 # RandAugment's magnitude, B0 to B7; without it crop and mirror are the only noise.
@@ -76,7 +83,8 @@ def same_size(number: int) -> Config:
 def _row(name: str, summary: str, config: Config, **more: Any) -> Recipe:
     settings: dict[str, Any] = dict(
         source=_SOURCE,
-        differs=(_JFT, _SELECTED) if more.get("role") not in ("teacher", "control") else (),
+        differs=() if more.get("role") == "teacher" else (_JFT, _SELECTED, _EXACT),
+        num_classes=1000,
         labeled_images=LABELED,
         unlabeled_images=UNLABELED,
     )
@@ -171,6 +179,7 @@ L2 = tuple(
         ),
         fixres=FixRes(800),
         source="the paper, sections 3.1 and 4.1",
+        differs=(_JFT, _SELECTED, _EXACT, *_CHAIN),
         paper=(PaperNumber("top_1", top_1, f"table_7/{generation}/top_1"), *more),
         **_L2_COST,
     )
@@ -251,12 +260,8 @@ NOISE_ABLATION = tuple(
 
 
 def _taught_by(teacher: int, student: int) -> Config:
-    """Study 4: a student with the settings of its own size."""
-    return dataclasses.replace(
-        same_size(student),
-        teacher=network(teacher),
-        teacher_training=training_of(teacher),
-    )
+    """Study 4: a student with the settings of its own size; its teacher is a row too."""
+    return dataclasses.replace(same_size(student), teacher=network(teacher))
 
 
 POOLS = tuple(
@@ -264,6 +269,7 @@ POOLS = tuple(
         f"b4-pool_{name.replace('/', '_')}",
         f"EfficientNet-B4, {name} of the unlabeled images, drawn uniformly.",
         variations.part_of_pool(same_size(4), fraction),
+        differs=(_JFT, _SELECTED, "The paper draws from the 130M chosen images."),
         paper=(PaperNumber("top_1", top_1, f"study_2/{name}/top_1"),),
         unlabeled_images=int(130_000_000 * fraction),
     )
@@ -313,18 +319,20 @@ STUDENT_SIZES = (
             f"b{teacher}-to_b{student}",
             f"EfficientNet-B{student}, student of an EfficientNet-B{teacher}.",
             _taught_by(teacher, student),
+            teacher_recipe=f"{SCALE}-b{teacher}{by}",
+            differs=(_JFT, _SELECTED, _EXACT, *more),
             paper=(
                 PaperNumber("top_1", top_1, f"study_4/B{teacher} to B{student}/student"),
             ),
         )
-        for teacher, student, top_1 in (
-            (0, 0, 77.9),
-            (0, 1, 79.5),
-            (2, 2, 80.7),
-            (2, 3, 82.0),
-            (4, 4, 84.0),
-            (4, 5, 84.7),
-            (7, 7, 86.9),
+        for teacher, student, top_1, by, *more in (
+            (0, 0, 77.9, "", _PRINTED_TWICE),
+            (0, 1, 79.5, ""),
+            (2, 2, 80.7, "", _PRINTED_TWICE),
+            (2, 3, 82.0, ""),
+            (4, 4, 84.0, "", _PRINTED_TWICE),
+            (4, 5, 84.7, ""),
+            (7, 7, 86.9, "-student_of_l2", _WHICH_B7),
         )
     ),
     _row(
@@ -334,22 +342,24 @@ STUDENT_SIZES = (
         teacher_recipe=f"{SCALE}-b7-student_of_l2",
         fixres=FixRes(800),
         source="the paper, section 3.1",
-        differs=(_JFT, _SELECTED, "Whether the paper's B7 of 86.9 is this one: not found."),
+        differs=(_JFT, _SELECTED, _EXACT, _WHICH_B7),
         paper=(PaperNumber("top_1", 87.2, "study_4/B7 to L2/student"),),
     ),
 )
-_UNSAID = "The network that this study had is not found; here EfficientNet-B4."
+_UNSAID = "The network that this study had is not found."
 BALANCING = (
     _row(
         "b0-balanced",
         "EfficientNet-B0, as many images of each class.",
         same_size(0),
+        differs=(_JFT, _SELECTED, _EXACT, _UNSAID),
         paper=(PaperNumber("top_1", None, "study_5/balanced/top_1"),),
     ),
     _row(
         "b0-unbalanced",
         "EfficientNet-B0, every confident image once.",
         variations.unbalanced(same_size(0)),
+        differs=(_JFT, _SELECTED, _EXACT, _UNSAID),
         paper=(PaperNumber("top_1", None, "study_5/unbalanced/top_1"),),
     ),
 )
@@ -358,7 +368,7 @@ JOINT = (
         "b4-joint",
         "EfficientNet-B4, both kinds of labels together.",
         same_size(4),
-        differs=(_JFT, _SELECTED, _UNSAID),
+        differs=(_JFT, _SELECTED, _EXACT, _UNSAID),
         paper=(PaperNumber("top_1", None, "study_6/joint/top_1"),),
     ),
     _row(
@@ -366,7 +376,7 @@ JOINT = (
         "EfficientNet-B4, pseudo-labels first, then labels.",
         variations.pre_training(same_size(4)),
         role="fine_tuned",
-        differs=(_JFT, _SELECTED, _UNSAID),
+        differs=(_JFT, _SELECTED, _EXACT, _UNSAID),
         paper=(PaperNumber("top_1", None, "study_6/pre-training, then fine-tuning/top_1"),),
     ),
 )
@@ -377,6 +387,7 @@ RATIOS = (
             f"b4-ratio_{ratio}",
             f"EfficientNet-B4, {ratio} unlabeled images for each labeled one.",
             variations.with_student_training(same_size(4), unlabeled_ratio=float(ratio)),
+            differs=(_JFT, _SELECTED, _EXACT, *((_PRINTED_TWICE,) if ratio == 3 else ())),
             paper=(PaperNumber("top_1", 84.0, f"study_7/B4, {ratio}:1/top_1"),),
         )
         for ratio in (1, 3)
@@ -387,12 +398,13 @@ RATIOS = (
             f"EfficientNet-L2, {ratio} unlabeled images for each labeled one.",
             dataclasses.replace(
                 variations.with_student_training(_L2, unlabeled_ratio=float(ratio)),
+                teacher=_L2.student,
                 generations=1,
             ),
             teacher_recipe=f"{SCALE}-l2-generation_1",
             fixres=FixRes(800),
             source="the paper, section 3.1",
-            differs=(_JFT, _SELECTED, _OLD_TEACHER.format(teacher)),
+            differs=(_JFT, _SELECTED, _EXACT, _OLD_TEACHER.format(teacher)),
             paper=(
                 PaperNumber("top_1", top_1, f"study_7/L2 of {teacher}, {ratio}:1/top_1"),
             ),
@@ -409,9 +421,10 @@ WARM = _row(
     "b4-warm_start",
     "EfficientNet-B4 that starts from its teacher's weights.",
     variations.warm_started(same_size(4)),
-    differs=(_JFT, _SELECTED, _UNSAID),
+    differs=(_JFT, _SELECTED, _EXACT, _UNSAID),
     paper=(PaperNumber("top_1", None, "study_8/warm start/top_1"),),
 )
+# `evaluate --on=imagenet_a,imagenet_c,imagenet_p` measures what tables 3 to 5 have of them.
 ROBUST = (
     dataclasses.replace(
         L2_SUPERVISED,
@@ -492,10 +505,8 @@ TABLES = (
     Table("study_6", "Both kinds of labels together or not (appendix)", JOINT),
     Table("study_7", "Ratio of unlabeled to labeled images (appendix)", RATIOS),
     Table("study_8", "Starting from the teacher (appendix)", (STUDENTS[4], WARM)),
-    Table(
-        "robustness",
-        "Robustness (tables 3 to 5): evaluate --on=imagenet_a,imagenet_c,imagenet_p",
-        ROBUST,
-    ),
 )
-RECIPES = tuple({row.name: row for table in TABLES for row in table.rows}.values())
+RECIPES = (
+    *{row.name: row for table in TABLES for row in table.rows}.values(),
+    *ROBUST,
+)

@@ -70,7 +70,8 @@ class Recipe:
             the labels by `config.teacher`.
         fixres: What follows the last training; None: nothing.
         labeled_images: Of the recipe's data set; 0: the user's.
-        unlabeled_images: The same; distinct ones.
+        unlabeled_images: The same; distinct ones that may be kept.
+        num_classes: Of the data set.
         hardware: That the paper's number was trained on, and how long (`cost`).
         cost: See `hardware`.
         benchmarks: Of `evaluation_suite`, run on the model beside accuracy.
@@ -88,10 +89,15 @@ class Recipe:
     fixres: FixRes | None = None
     labeled_images: int = 0
     unlabeled_images: int = 0
+    num_classes: int = 10
     hardware: str = NOT_PUBLISHED
     cost: str = NOT_PUBLISHED
     benchmarks: tuple[str, ...] = ()
     scale: str = ""
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"{self.name}: unknown role {self.role!r}.")
 
     @property
     def row(self) -> str:
@@ -100,19 +106,21 @@ class Recipe:
 
     @property
     def is_whole_run(self) -> bool:
-        """Whether `iterate` makes this model: no other recipe's teacher, nothing after."""
-        own_roles = ("teacher", "control", "student")
-        return self.role in own_roles and not (self.teacher_recipe or self.fixres)
+        """Whether `iterate` ends with this model."""
+        return self.role == "student" and not (self.teacher_recipe or self.fixres)
 
     @property
     def command(self) -> str:
         """What makes the model."""
-        if self.role == "student" and self.is_whole_run:
+        if self.is_whole_run:
             return (
                 f"python -m tpu_scripts.iterate --recipe={self.name} "
                 f"--work_dir=runs/{self.name}"
             )
-        return f"python -m tpu_scripts.reproduce --recipes={self.name} --work_dir=runs"
+        return (
+            f"python -m tpu_scripts.reproduce --recipes={self.name} --seeds=1 "
+            "--work_dir=runs/tables"
+        )
 
     def opening(self) -> str:
         """Summary, command, source, expected numbers, hardware and cost, as text."""

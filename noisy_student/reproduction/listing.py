@@ -1,7 +1,8 @@
 """What there is to reproduce, and what it costs: tables, rows, arithmetic."""
 
+from data.errors import InputError
 from noisy_student import recipes
-from noisy_student.config import Config, ModelConfig, TrainingConfig
+from noisy_student.config import ModelConfig, TrainingConfig
 from noisy_student.planning.cost import forward_cost
 from noisy_student.recipes import Recipe, Table
 from noisy_student.reproduction.baselines import KINDS
@@ -15,8 +16,17 @@ def as_text(scale: str = "", names: list[str] | None = None) -> str:
 
     Args:
         scale: Empty: all.
-        names: Of tables; empty: all.
+        names: Of tables of this scale; empty: all.
+
+    Raises:
+        InputError: There is no such scale or table.
     """
+    for name in names or []:
+        if name not in recipes.tables(scale):
+            raise InputError(
+                f"`table`: expected one of {', '.join(recipes.tables(scale))}; received "
+                f"{name!r}."
+            )
     parts = []
     for each in [scale] if scale else recipes.scales():
         for table in recipes.tables(each).values():
@@ -27,9 +37,10 @@ def as_text(scale: str = "", names: list[str] | None = None) -> str:
             rows += [_row(table, row) for row in table.rows]
             parts.append(f"{title}\n{format_table(rows)}")
     parts.append(
-        "FLOPs: of all trainings and labelings that a row needs when it is run alone, "
-        "two for each multiply-add, three forward passes for a training step. Rows share "
-        "what they have in common, so that a table takes less than the sum.\n"
+        "FLOPs: of all trainings and labelings that a row needs when it is run alone, two "
+        "for each multiply-add, three forward passes for a training step; labeling of the "
+        "images that may be kept; without FixRes. Rows share what they have in common, so "
+        "that a table takes less than the sum.\n"
         "Other recipes: "
         + ", ".join(name for name in recipes.names() if not recipes.find(name).scale)
         + "."
@@ -43,7 +54,7 @@ def _row(table: Table, recipe: Recipe) -> list[str]:
     if recipe.role in KINDS:
         return [recipe.row, paper, "", "", ""]
     model = _model_of(recipe)
-    parameters, _ = forward_cost(model, _classes(recipe.config))
+    parameters, _ = forward_cost(model, recipe.num_classes)
     images, operations = cost(recipe)
     return [
         recipe.row,
@@ -67,10 +78,6 @@ def _model_of(recipe: Recipe) -> ModelConfig:
     return recipe.config.teacher if recipe.role == "teacher" else recipe.config.student
 
 
-def _classes(config: Config) -> int:
-    return 1000 if config.data.labeled_data.startswith("tfrecord:imagenet") else 10
-
-
 def cost(recipe: Recipe) -> tuple[float, float]:
     """Images trained on, and floating-point operations, of all that a row needs.
 
@@ -85,7 +92,7 @@ def cost(recipe: Recipe) -> tuple[float, float]:
         step = training.batch_size + (training.pseudo_batch_size if pseudo else 0)
         seen = training.total_steps(count) * step
         images += seen
-        adds += _PASSES * seen * forward_cost(model, _classes(config))[1]
+        adds += _PASSES * seen * forward_cost(model, recipe.num_classes)[1]
 
     if recipe.role == "control":
         add(config.student, config.student_training, pseudo=False)
@@ -98,7 +105,7 @@ def cost(recipe: Recipe) -> tuple[float, float]:
     labeler = config.teacher
     if recipe.role != "teacher":
         for generation in range(1, config.generations + 1):
-            labeling = forward_cost(labeler, _classes(config))[1]
+            labeling = forward_cost(labeler, recipe.num_classes)[1]
             adds += recipe.unlabeled_images * labeling
             add(config.student, config.training_of(generation), pseudo=True)
             labeler = config.student

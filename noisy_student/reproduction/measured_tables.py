@@ -5,11 +5,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
+import scipy.stats
+
 from noisy_student.recipes import Claim, Recipe, Table
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "can't tell", "not run"
-# Two-sided 95 % points of Student's t by degrees of freedom, 1 to 9.
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 Found = Mapping[str, Mapping[int, dict]]  # By row and seed, of `rows.run_row`.
 
 
@@ -77,7 +77,7 @@ def _interval(values: Sequence[float]) -> list[float] | None:
     count = len(values)
     if count < 2:
         return None
-    point = _T_95[count - 2] if count - 2 < len(_T_95) else 1.96
+    point = float(scipy.stats.t.ppf(0.975, count - 1))
     half = point * statistics.stdev(values) / math.sqrt(count)
     mean = statistics.mean(values)
     return [mean - half, mean + half]

@@ -46,10 +46,11 @@ def read(results_dir: str, recipe: Recipe) -> dict[int, dict]:
 def add(results_dir: str, recipe: Recipe, seed: int, found: dict) -> None:
     """Puts a seed on record, beside those that are there."""
     files.make_directory(results_dir)
-    # Read only now: another process may have added another seed.
-    seeds = {**read(results_dir, recipe), seed: found}
-    described = {**_described(recipe), "seeds": dict(sorted(seeds.items()))}
-    files.write_json(path_of(results_dir, recipe), described)
+    # Another process may add another seed in the same moment, and be the last to write.
+    while seed not in (seeds := read(results_dir, recipe)):
+        seeds = dict(sorted({**seeds, seed: found}.items()))
+        described = {**_described(recipe), "seeds": seeds}
+        files.write_json(path_of(results_dir, recipe), described)
 
 
 def path_of(results_dir: str, recipe: Recipe) -> str:

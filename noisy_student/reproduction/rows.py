@@ -22,6 +22,8 @@ from noisy_student.iteration.run import Run
 from noisy_student.preparation.preparation import prepare_set
 from noisy_student.recipes import Recipe
 from noisy_student.reproduction import baselines
+from noisy_student.stages import manifest
+from noisy_student.stages.code_version import code_version
 from noisy_student.training.training_loop import LoopOptions
 
 BENCHMARKED_IMAGES = 1_000  # Of the test images, drawn once for all rows and seeds.
@@ -54,7 +56,8 @@ def run_row(recipe: Recipe, seed: int, laboratory: Laboratory) -> dict:
         `test_top_1` and, where there is validation data, `validation_top_1`, 0 to 1;
         of a network also `test_top_5`, `parameters`, `steps`, `pseudo_labels` (of the
         last generation, docs/summary.md), `benchmarks` (by name, what each found), and
-        `timing`.
+        `created`, `code_version` and `timing`: `seconds` of this call, which finds what
+        other rows have made, and hours of the trainings of this row's own run.
     """
     began = time.monotonic()
     run = _run(recipe, seed, laboratory)
@@ -68,7 +71,7 @@ def run_row(recipe: Recipe, seed: int, laboratory: Laboratory) -> dict:
         found["timing"] = {"training_device_hours": run.device_hours}
     seconds = round(time.monotonic() - began, 1)
     found["timing"] = {**found.get("timing", {}), "seconds": seconds}
-    return found
+    return {**found, "created": manifest.now(), "code_version": code_version()}
 
 
 def _run(recipe: Recipe, seed: int, laboratory: Laboratory) -> Run:
@@ -83,14 +86,14 @@ def _run(recipe: Recipe, seed: int, laboratory: Laboratory) -> Run:
 def _model(recipe: Recipe, run: Run, seed: int, laboratory: Laboratory) -> str:
     """Directory of the row's model."""
     if recipe.role == "control" and not recipe.config.student_init_from_teacher:
-        return run.train_control()
+        return run.train_control("")  # It needs no teacher.
     if recipe.teacher_recipe:
         first = recipes.find(recipe.teacher_recipe)
         teacher = _model(first, _run(first, seed, laboratory), seed, laboratory)
     else:
         teacher = run.train_teacher()
     if recipe.role == "control":
-        return run.train_control()
+        return run.train_control(teacher)
     if recipe.role != "teacher":
         for generation in range(1, recipe.config.generations + 1):
             pseudo_labeled = run.pseudo_label(generation, teacher)
@@ -106,19 +109,24 @@ def _benchmarked(recipe: Recipe, model: str, run: Run, laboratory: Laboratory) -
     """What each benchmark of the recipe says of the model, by name."""
     if not recipe.benchmarks:
         return {}
-    dataset = recipe.config.data.test_data
+    data = recipe.config.data
     # A run's own test shards are in the order of its seed: a sample would be another.
-    directory = os.path.join(laboratory.work_dir, "test_data")
-    names = run.data.labeled.class_names
-    examples = prepare_set(dataset, directory, class_names=names, argument="test_data")
+    examples = prepare_set(
+        data.test_data,
+        run.place("test_data", dataclasses.asdict(data)),
+        class_names=run.data.labeled.class_names,
+        label_offset=data.label_offset,
+        skip_bad_records=data.skip_bad_records,
+        argument="test_data",
+    )
     options = BenchmarkOptions(
         sample=min(BENCHMARKED_IMAGES, examples.num_examples),
-        corrupted_dir=os.path.join(laboratory.work_dir, "corrupted"),
+        corrupted_dir=run.place("corrupted", examples.fingerprint()),
     )
     evaluated = EvaluatedModel(model, laboratory.strategy, BATCH_SIZE)
     found = {}
     for name in recipe.benchmarks:
-        benchmark = registry.open_own(name, dataset, examples, options)
+        benchmark = registry.open_own(name, data.test_data, examples, options)
         output = os.path.join(model, "evaluation")
         report = suite.run(benchmark, evaluated, output, ["tpu_scripts.reproduce"])
         found[name] = report["results"]

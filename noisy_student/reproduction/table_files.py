@@ -12,6 +12,8 @@ from noisy_student.reproduction import measured_tables, row_files
 from noisy_student.reproduction.measured_tables import NOT_RUN
 from noisy_student.tables import markdown_table, mean_and_spread
 
+_TOP_1 = "test_top_1"
+
 
 def write(table: Table, results_dir: str) -> str:
     """Writes `table_NAME.md`, `.json` and `.png` of what rows have; returns the Markdown.
@@ -39,12 +41,10 @@ def as_markdown(content: dict) -> str:
             f"`{row['row']}` {row['summary']}",
             _paper(row),
             *(_measured(row["measured"][metric]) for metric in metrics),
-            _seeds(row["measured"][metrics[0]]),
         ]
         for row in content["rows"]
     ]
-    shown = ["top-1" if metric == "test_top_1" else metric for metric in metrics]
-    header = ["row", "paper, ImageNet", *shown, "each seed"]
+    header = ["row", "paper, ImageNet", *map(_title, metrics)]
     claims = [
         [
             claim["text"],
@@ -57,26 +57,33 @@ def as_markdown(content: dict) -> str:
         for claim in content["claims"]
     ]
     claim_header = ["the paper's claim", "here", "points", "each seed", "95 %", "verdict"]
-    parts = [f"## {content['title']}", markdown_table(header, rows)]
+    parts = [f"### {content['title']}", markdown_table(header, rows)]
     if claims:
         parts.append(markdown_table(claim_header, claims))
     return "\n\n".join(parts)
 
 
+def _title(metric: str) -> str:
+    return "top-1" if metric == _TOP_1 else metric.removeprefix("benchmarks/")
+
+
 def _paper(row: dict) -> str:
-    values = [each["value"] for each in row["paper"]]
-    return " / ".join("?" if value is None else f"{value:g}" for value in values)
+    return " / ".join(
+        ("?" if each["value"] is None else f"{each['value']:g}")
+        + ("" if each["metric"] == "top_1" else f" {each['metric']}")
+        for each in row["paper"]
+    )
 
 
 def _measured(by_seed: dict[str, float]) -> str:
+    """Mean and deviation, and in brackets each seed."""
     if not by_seed:
         return NOT_RUN
-    note = " (1 seed)" if len(by_seed) == 1 else ""
-    return mean_and_spread(list(by_seed.values()), 2) + note
-
-
-def _seeds(by_seed: dict[str, float]) -> str:
-    return ", ".join(f"{value:.2f}" for value in by_seed.values())
+    values = list(by_seed.values())
+    if len(values) == 1:
+        return f"{values[0]:.2f} (1 seed)"
+    each = ", ".join(f"{value:.2f}" for value in values)
+    return f"{mean_and_spread(values, 2)} ({each})"
 
 
 def _points(value: float | None) -> str:
@@ -88,24 +95,27 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _draw(content: dict, path: str) -> None:
-    """Two panels with the rows side by side: the paper's numbers, and those of here."""
-    rows = content["rows"]
-    figure = Figure(figsize=(10, 1.2 + 0.34 * len(rows)), layout="constrained")
-    paper, here = figure.subplots(1, 2, sharey=True)
+    """Panels with the rows side by side: the paper's top-1, and each metric of here."""
+    rows, metrics = content["rows"], content["metrics"]
+    size = (5 + 4 * len(metrics), 1.2 + 0.34 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    paper, *here = figure.subplots(1, 1 + len(metrics), sharey=True)
     for at, row in enumerate(rows):
         for each in row["paper"]:
-            if each["value"] is not None:
+            if each["value"] is not None and each["metric"] == "top_1":
                 paper.plot(each["value"], at, "o", color="#7f7f7f")
-        values = list(row["measured"][content["metrics"][0]].values())
-        here.plot(values, [at] * len(values), "|", color="#1f77b4", markersize=10)
-        if values:
-            here.plot(statistics.mean(values), at, "o", color="#1f77b4")
-    here.set_yticks(range(len(rows)), [row["row"] for row in rows])
-    here.invert_yaxis()
+        for axes, metric in zip(here, metrics, strict=True):
+            values = list(row["measured"][metric].values())
+            axes.plot(values, [at] * len(values), "|", color="#1f77b4", markersize=10)
+            if values:
+                axes.plot(statistics.mean(values), at, "o", color="#1f77b4")
+    paper.set_yticks(range(len(rows)), [row["row"] for row in rows])
+    paper.invert_yaxis()
     paper.set_title("paper, ImageNet top-1, %")
-    here.set_title("measured top-1, %; a bar a seed, a dot the mean")
-    for axes in (paper, here):
+    for axes, metric in zip(here, metrics, strict=True):
+        axes.set_title(f"here, {_title(metric)}, %")
+    for axes in (paper, *here):
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(content["title"])
+    figure.suptitle(f"{content['title']}: a bar a seed, a dot the mean")
     save_figure(figure, path)

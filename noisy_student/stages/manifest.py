@@ -70,7 +70,7 @@ class Stage:
                     for role, parent in (parents or {}).items()
                 },
                 "code_version": code_version(),
-                "created": _now(),
+                "created": now(),
                 "timing": {},
             }
             files.write_json(self._path, self._manifest)
@@ -190,7 +190,7 @@ class Stage:
             results=results or {},
             timing=timing or {},
             code_version=code_version(),
-            created=_now(),
+            created=now(),
         )
         files.write_json(self._path, self._manifest)
         self._remove_finished()  # They are in the manifest now.
@@ -278,5 +278,6 @@ def training_record(model: str, weights_sha256: str) -> dict | None:
     return manifest if manifest["stage"] == "train" and same else None
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, as records of stages have it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -65,6 +65,7 @@ def default_settings(model: str) -> tuple[ModelConfig, TrainingConfig]:
         schedule="exponential",
         final_base_learning_rate=0.0,
         unlabeled_ratio=0.0,
+        labeled_loss_weight=1.0,
     )
     return network, training
 

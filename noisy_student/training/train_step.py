@@ -166,7 +166,7 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         pseudo: Any = batch.get("pseudo_labeled")
         images = labeled["image"]  # [B, S, S, 3]
         if pseudo:
-            images = tf.concat([images, pseudo["image"]], 0)  # [B + ratio·B, S, S, 3]
+            images = _together(images, pseudo["image"])  # [B + ratio·B, S, S, 3]
         if self._teacher:
             pseudo = self._labeled_online(pseudo)
         noisy_rows = _noisy_rows(job.training, labeled["image"].shape[0], images.shape[0])
@@ -201,6 +201,15 @@ class NoisyStudentTrainer(orbit.AbstractTrainer):
         scale = limit / tf.maximum(tf.linalg.global_norm(summed), limit)
         # Each replica's own part: the optimizer sums them again.
         return [gradient * scale for gradient in gradients]
+
+
+def _together(labeled: tf.Tensor, pseudo_labeled: tf.Tensor) -> tf.Tensor:
+    """Images of both kinds; without any noise they are float32, with some uint8."""
+    if labeled.dtype != pseudo_labeled.dtype:
+        labeled, pseudo_labeled = (
+            tf.cast(images, tf.float32) for images in (labeled, pseudo_labeled)
+        )
+    return tf.concat([labeled, pseudo_labeled], 0)
 
 
 def _teacher(directory: str) -> tuple[Any, TeacherView | None]:

@@ -151,6 +151,11 @@ def check_job(job: TrainingJob, strategy: tf.distribute.Strategy) -> None:
     streams.check_not_empty(job.labeled, "labeled_data")
     check_warmup(settings, job.labeled.num_examples)
     if job.pseudo_labeled is None:
+        if not settings.labeled_loss_weight:
+            raise InputError(
+                "`labeled_loss_weight`: expected more than 0 for a training on labels "
+                "alone, which would learn nothing; received 0."
+            )
         return
     names, found = "pseudo_labeled_data", job.pseudo_labeled.class_names
     if job.online_teacher:

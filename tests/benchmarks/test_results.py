@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import results
 from data import files
+from data.errors import InputError
 from noisy_student import tables
 
 
@@ -24,6 +25,16 @@ def test_only_what_is_between_the_markers_is_replaced(tmp_path):
         tables.replace_marked(str(page), "new")
         expected = "before\n<!-- measured -->\nnew\n<!-- /measured -->\nafter\n"
         assert page.read_text() == expected
+
+
+def test_a_page_without_its_places_is_refused_before(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- measured 6 -->\n<!-- /measured 6 -->\n")
+    tables.check_marked(str(page), ["6"])
+    with pytest.raises(InputError, match="<!-- measured 7 --> once in .*received it 0"):
+        tables.check_marked(str(page), ["6", "7"])
+    with pytest.raises(InputError, match="`page`: .*there is no"):
+        tables.check_marked(f"{page}.txt", ["6"])
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -190,7 +190,7 @@ def test_students_start_from_their_teacher_where_asked(
         stages.prepare()
         stages.train_teacher()
         stages.train_student(1, None, teacher)
-        stages.train_control()
+        stages.train_control(teacher)
         stages.train_student(2, None, student)
         found = {name: job.initial_weights for name, job in jobs.items()}
         from_teacher = warm_start.initial_weights(teacher) if asked else None

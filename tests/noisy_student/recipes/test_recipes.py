@@ -118,8 +118,26 @@ def test_tables_name_rows_and_cells_that_there_are(tables, scale):
         assert set(table.paper) <= rows
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_teacher_of_another_recipe_is_the_network_that_it_trains(name):
+    recipe = recipes.find(name)
+    if recipe.teacher_recipe:
+        other = recipes.find(recipe.teacher_recipe)
+        role = "teacher" if other.role == "teacher" else "student"
+        assert recipe.config.teacher == getattr(other.config, role)
+
+
+def test_teachers_of_study_4_are_the_papers(tables):
+    for row, cells in tables["study_4"]["rows"].items():
+        teacher, student = row.lower().split(" to ")
+        recipe = recipes.find(f"imagenet-{teacher}-to_{student}")
+        numbers = recipes.find(recipe.teacher_recipe).paper
+        assert cells["teacher"] in [number.value for number in numbers]
+
+
 def test_a_run_that_is_not_all_of_a_recipe_is_refused():
-    for name in ("imagenet-b0-student_of_l2", "imagenet-l2-generation_1"):
+    others = ("imagenet-b0-student_of_l2", "imagenet-l2-generation_1", "imagenet-b0")
+    for name in others:
         with pytest.raises(InputError, match=f"Run: .*reproduce --recipes={name}"):
             recipes.load_run(name)
     assert recipes.load_run("imagenet-b0-student") == recipes.load("imagenet-b0-student")

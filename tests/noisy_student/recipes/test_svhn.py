@@ -121,7 +121,9 @@ def test_splits_of_its_files(tmp_path):
         ("valid", None, "expected svhn:DIR:SPLIT.*train, dev, test, extra.*'valid'"),
         ("extra", "missing", "extra_32x32.mat: expected SVHN's file.*housenumbers"),
         ("extra", "truncated", "extra_32x32.mat: expected a whole MATLAB file"),
-        ("extra", "other", "expected X of 32x32x3xN and y of N.*received digits"),
+        ("extra", "compressed", "extra_32x32.mat: expected a whole MATLAB file"),
+        ("extra", "labels", "y of 1 to 10; received X of uint8 and y of 1 to 11"),
+        ("extra", "other", "expected X of 32x32x3xN and y of N.*received digits of .1, 3"),
         ("train", "small", "more than the 4,000 images.*received 60"),
     ],
 )
@@ -132,6 +134,15 @@ def test_what_is_no_svhn_is_refused(tmp_path, split, damage, message):
         path.unlink()
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:2000])
+    if damage == "compressed":
+        scipy.io.savemat(path, scipy.io.loadmat(path), do_compression=True)
+        content = path.read_bytes()
+        path.write_bytes(content[:400] + bytes(len(content) - 400))
+    if damage == "labels":
+        content = scipy.io.loadmat(path)
+        scipy.io.savemat(
+            path, {"X": content["X"], "y": content["y"] + (content["y"] == 10)}
+        )
     if damage == "other":
         scipy.io.savemat(path, {"digits": np.zeros(3)})
     with pytest.raises(InputError, match=f"(?s){message}"):

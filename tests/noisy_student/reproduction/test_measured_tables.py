@@ -27,13 +27,15 @@ def test_verdicts(better, worse, verdict):
 
 
 def test_seeds_are_paired_and_the_interval_is_students():
-    """Differences 1, 2, 3: 2 ± 4.303 · 1 / √3."""
+    """Differences 1, 2, 3: 2 ± 4.302653 · 1 / √3."""
     claim = Claim("It is better.", "a", "b")
     rows = found(a=[81.0, 82.0, 83.0, 99.0], b=[80.0, 80.0, 80.0])
     result = measured_tables.judged(claim, rows)
     assert list(result["differences"]) == ["0", "1", "2"]
     assert result["mean"] == pytest.approx(2.0)
-    assert result["interval"] == pytest.approx([2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5])
+    assert result["interval"] == pytest.approx(
+        [2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5]
+    )
 
 
 def test_smaller_errors_are_better():

@@ -218,6 +218,14 @@ def test_crop_and_mirror_can_be_off_for_pseudo_labeled_images(make_trainer):
     assert trainer.data.stream(examples, "labeled").augmentation == Augmentation()
 
 
+def test_images_without_any_noise_go_with_augmented_ones(make_trainer, batch, whole):
+    """Table 6's left column: pseudo-labeled images are float32 then, the others uint8."""
+    pseudo = batch["pseudo_labeled"]
+    clean = {**pseudo, "image": tf.cast(pseudo["image"], tf.float32)}
+    gradients, _ = make_trainer()._gradients({**batch, "pseudo_labeled": clean})
+    _assert_close(gradients, whole[0])
+
+
 def test_pre_training_learns_nothing_from_labels(make_trainer, batch, whole):
     trainer = make_trainer(labeled_loss_weight=0.0)
     gradients, metrics = trainer._gradients(batch)

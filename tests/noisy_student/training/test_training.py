@@ -50,6 +50,16 @@ def test_seed_decides_the_weights(job, cpu, tmp_path):
     assert first.weights_sha256 != other.weights_sha256
 
 
+def test_a_training_on_labels_alone_must_learn_from_them(tiny, prepared, cpu, tmp_path):
+    settings = dataclasses.replace(tiny.student_training, labeled_loss_weight=0.0)
+    pre_training = dataclasses.replace(tiny, student_training=settings)
+    control = student_job(pre_training, prepared, 1, None)
+    assert control.training.labeled_loss_weight == 1
+    job = dataclasses.replace(control, training=settings)
+    with pytest.raises(InputError, match="`labeled_loss_weight`: expected more than 0"):
+        training.train(job, str(tmp_path), cpu)
+
+
 def test_other_settings_in_an_old_directory_are_refused(finished_run, job, cpu):
     work_dir, _ = finished_run
     changed = dataclasses.replace(
