@@ -97,24 +97,30 @@ def _interval(interval: list[float] | None) -> str:
 def _draw(content: dict, path: str) -> None:
     """Panels with the rows side by side: the paper's top-1, and each metric of here."""
     rows, metrics = content["rows"], content["metrics"]
-    size = (5 + 4 * len(metrics), 1.2 + 0.34 * len(rows))
+    printed = [
+        (each["value"], at)
+        for at, row in enumerate(rows)
+        for each in row["paper"]
+        if each["value"] is not None and each["metric"] == "top_1"
+    ]
+    titles = [f"here, {_title(metric)}, %" for metric in metrics]
+    if printed:
+        titles.insert(0, "paper, ImageNet top-1, %")
+    size = (3 + 4 * len(titles), 1.2 + 0.34 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
-    paper, *here = figure.subplots(1, 1 + len(metrics), sharey=True)
+    panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
+    if printed:
+        panels[0].plot(*zip(*printed, strict=True), "o", color="#7f7f7f")
     for at, row in enumerate(rows):
-        for each in row["paper"]:
-            if each["value"] is not None and each["metric"] == "top_1":
-                paper.plot(each["value"], at, "o", color="#7f7f7f")
-        for axes, metric in zip(here, metrics, strict=True):
+        for axes, metric in zip(panels[-len(metrics) :], metrics, strict=True):
             values = list(row["measured"][metric].values())
             axes.plot(values, [at] * len(values), "|", color="#1f77b4", markersize=10)
             if values:
                 axes.plot(statistics.mean(values), at, "o", color="#1f77b4")
-    paper.set_yticks(range(len(rows)), [row["row"] for row in rows])
-    paper.invert_yaxis()
-    paper.set_title("paper, ImageNet top-1, %")
-    for axes, metric in zip(here, metrics, strict=True):
-        axes.set_title(f"here, {_title(metric)}, %")
-    for axes in (paper, *here):
+    panels[0].set_yticks(range(len(rows)), [row["row"] for row in rows])
+    panels[0].invert_yaxis()
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{content['title']}: a bar a seed, a dot the mean")

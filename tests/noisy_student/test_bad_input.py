@@ -32,6 +32,7 @@ def test_training_stops_at_a_bad_record_by_name(tiny, prepared, spoilt, cpu, tmp
         training.train(job, str(tmp_path / "t"), cpu)
 
 
+@pytest.mark.slow
 def test_training_under_a_mirrored_strategy_stops_by_name_too(
     tiny, prepared, spoilt, tmp_path
 ):

@@ -109,7 +109,7 @@ def test_an_online_teacher_labels_without_stages(finished_run, tiny, cpu, tmp_pa
 
 def test_finished_work_dir_returns_at_once(finished_run, tiny, cpu, monkeypatch):
     work_dir, summary = finished_run
-    monkeypatch.setattr(iterate, "prepare", None)  # Any stage would fail.
+    monkeypatch.setattr(iterate, "Run", None)  # Any stage would fail.
     assert iterate.iterate(tiny, work_dir, cpu) == summary
 
 

@@ -80,7 +80,8 @@ THREE_REPLICAS = """
     tf.config.set_logical_device_configuration(
         device, [tf.config.LogicalDeviceConfiguration()] * 3)
     from noisy_student.evaluation import evaluation
-    from noisy_student import iterate, strategy
+    from noisy_student import strategy
+    from noisy_student.preparation.preparation import prepare
     from tests.conftest import tiny_config
     work_dir, model = sys.argv[1:]
     three = strategy.create_strategy("mirrored")

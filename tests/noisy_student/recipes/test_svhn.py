@@ -149,6 +149,7 @@ def test_what_is_no_svhn_is_refused(tmp_path, split, damage, message):
         sources.open_source(f"svhn:{tmp_path}:{split}")
 
 
+@pytest.mark.slow
 def test_a_run_on_its_files(tmp_path, cpu):
     """The whole recipe but for its length and the size of its network."""
     write_svhn(tmp_path / "svhn")
