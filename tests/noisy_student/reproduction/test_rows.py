@@ -118,7 +118,7 @@ def test_a_table_as_files(tmp_path):
     for row in (TEACHER, STUDENT):
         row_files.add(directory, row, 1, FOUND[row.row])
     text = table_files.write(table, directory)
-    value = f"{100 * found['student']['test_top_1']:.2f}"
+    value = f"{100 * FOUND['student']['test_top_1']:.2f}"
     assert f"| `student` The row student. | 84.9 | {value} (1 seed) |" in text
     assert "| `hard` The row hard. | | not run |" in text
     assert "can't tell" in text
