@@ -5,7 +5,7 @@
 
 Shows the paper's numbers beside the measured ones, as Markdown, JSON and a picture in
 --results_dir, where also each row's numbers are kept. Run again, it goes on where it
-stopped. --list shows tables, rows and what they cost.
+stopped. --list shows tables, rows and what they cost; with --recipes, what each is.
 """
 
 import os
@@ -46,7 +46,8 @@ strategy_flags.define()
 
 def main() -> None:
     if _LIST.value:
-        print(listing.as_text(_SCALE.value, _TABLE.value))
+        openings = [recipes.find(name).opening() for name in _RECIPES.value]
+        print("\n\n".join(openings) or listing.as_text(_SCALE.value, _TABLE.value))
         return
     strategy = strategy_flags.create_strategy(work_dir=_WORK_DIR.value)
     options = setting_flags.override(LoopOptions())

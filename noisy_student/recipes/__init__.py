@@ -27,7 +27,7 @@ def _modules() -> tuple:
 
 @functools.cache
 def _all() -> dict[str, Recipe]:
-    found = [each for module in _modules() for each in module.RECIPES]
+    found = [each for module in _modules() for each in getattr(module, "RECIPES", ())]
     by_name = {each.name: each for each in found}
     assert len(by_name) == len(found), "Two recipes of one name."
     return by_name

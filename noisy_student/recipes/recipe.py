@@ -27,24 +27,6 @@ class PaperNumber:
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
-    """A sentence of the paper about two rows: one is better.
-
-    Attributes:
-        text: The sentence, in our words.
-        better: Row that is better if the claim holds.
-        worse: The other row.
-        metric: Path in a row's results, such as `test_top_1` or
-            `benchmarks/corruptions/error`; smaller is better where it says `error`.
-    """
-
-    text: str
-    better: str
-    worse: str
-    metric: str = "test_top_1"
-
-
-@dataclasses.dataclass(frozen=True)
 class FixRes:
     """The fine-tuning at a larger image size that follows the last training (§3.1)."""
 
@@ -133,6 +115,31 @@ class Recipe:
         lines += [f"Differs: {text}" for text in self.differs]
         lines.append(f"Hardware: {self.hardware}. Cost: {self.cost}.")
         return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper about two rows: one is better.
+
+    Attributes:
+        text: The sentence, in our words.
+        better: Row that is better if the claim holds.
+        worse: The other row.
+        metric: Path in a row's results, such as `test_top_1` or
+            `benchmarks/corruptions/error`; smaller is better where it says `error`.
+    """
+
+    text: str
+    better: str
+    worse: str
+    metric: str = "test_top_1"
+
+    @classmethod
+    def between(
+        cls, text: str, better: Recipe, worse: Recipe, metric: str = "test_top_1"
+    ) -> "Claim":
+        """The claim that one recipe's row is better than another's."""
+        return cls(text, better.row, worse.row, metric)
 
 
 @dataclasses.dataclass(frozen=True)

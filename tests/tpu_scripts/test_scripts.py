@@ -222,6 +222,8 @@ def test_tables_can_be_listed_and_unknown_ones_are_refused(tmp_path):
     printed = run_script("reproduce", "--list", "--scale=fashion_mnist", "--table=study_8")
     assert "warm_start" in printed
     assert "fashion_mnist-teacher" not in printed
+    printed = run_script("reproduce", "--list", "--recipes=imagenet-b4-student")
+    assert "In the paper: top_1 84.4 % (b0_to_b7/B4/same_teacher_top_1)." in printed
     work_dir = f"--work_dir={tmp_path}/tables"
     printed = run_script(
         "reproduce", "--scale=fashion_mnist", "--table=9", work_dir, expect=1

@@ -18,7 +18,7 @@ def recipe(name, config, **more):
 
 
 CONFIG = tiny_config()
-TEACHER = recipe("teacher", CONFIG, role="teacher")
+TEACHER = recipe("teacher", CONFIG, role="teacher", benchmarks=("fgsm",))
 CONTROL = recipe("control", CONFIG, role="control")
 STUDENT = recipe(
     "student", CONFIG, paper=(PaperNumber("top_1", 84.9, "table_6/all noise/130M"),)
@@ -50,6 +50,11 @@ def test_a_row_has_its_models_numbers(found):
     assert 0 < student["validation_top_1"] <= 1
     assert student["pseudo_labels"]["kept"] > 0
     assert "pseudo_labels" not in found["teacher"]
+    # Of the images of `digits:test`, whatever the seed: all, as they are 500.
+    clean, attacked = found["teacher"]["test_top_1"], found["teacher"]["benchmarks"]["fgsm"]
+    assert attacked["images"] == 500
+    assert attacked["epsilon_16"] < clean
+    assert student["benchmarks"] == {}
 
 
 @pytest.mark.slow
