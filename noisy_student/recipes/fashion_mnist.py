@@ -24,8 +24,9 @@ _NETWORK = ModelConfig(
 )
 _WIDER = dataclasses.replace(_NETWORK, width=0.5)
 _TRAINING: dict[str, Any] = dict(
-    batch_size=32,
+    batch_size=64,
     duration="1000 steps",
+    schedule="cosine",
     base_learning_rate=0.16,
     warmup="60 steps",
     final_base_learning_rate=0.0016,
@@ -48,7 +49,8 @@ CONFIG = Config(
     teacher=_NETWORK,
     student=_NETWORK,
     teacher_training=TrainingConfig(**_TRAINING),
-    student_training=TrainingConfig(**_TRAINING, unlabeled_ratio=3.0),
+    # As published for B0 to B3.
+    student_training=TrainingConfig(**_TRAINING, unlabeled_ratio=1.0),
     generations=3,
 )
 _ONCE = dataclasses.replace(CONFIG, generations=1)
@@ -161,8 +163,7 @@ SOFT_AND_HARD = tuple(
         f"{kind.capitalize()} labels, confidence from {low} to {min(high, 1.0)}, "
         f"{_BUCKET_IMAGES} a class.",
         variations.confidence_bucket(
-            # Published of B0, which this study is of.
-            variations.with_student_training(_ONCE, unlabeled_ratio=1.0),
+            _ONCE,
             low,
             high,
             _BUCKET_IMAGES,
@@ -189,13 +190,10 @@ PRE_TRAINED = _row(
     variations.pre_training(_ONCE),
     role="fine_tuned",
 )
-RATIOS = tuple(
-    _row(
-        f"ratio_{ratio}",
-        f"{ratio} pseudo-labeled images for each labeled one.",
-        variations.with_student_training(_ONCE, unlabeled_ratio=float(ratio)),
-    )
-    for ratio in (1, 7)
+RATIO_3 = _row(
+    "ratio_3",
+    "Three pseudo-labeled images for each labeled one.",
+    variations.with_student_training(_ONCE, unlabeled_ratio=3.0),
 )
 WARM = _row(
     "warm_start",

@@ -18,7 +18,7 @@ def test_the_cost_of_a_row_is_that_of_all_that_it_needs():
     """Of generation 2: teacher, two labelings, two students; 3 forward passes a step."""
     recipe = recipes.find("fashion_mnist-generation_2")
     images, operations = listing.cost(recipe)
-    assert images == 1_000 * (32 + 2 * 128)
+    assert images == 1_000 * (64 + 2 * 128)
     _, adds = forward_cost(recipe.config.student, 10)
     assert operations == pytest.approx(2 * adds * (3 * images + 2 * 54_000))
 
