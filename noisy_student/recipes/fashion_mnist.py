@@ -49,7 +49,7 @@ CONFIG = Config(
     teacher=_NETWORK,
     student=_NETWORK,
     teacher_training=TrainingConfig(**_TRAINING),
-    # As published for B0 to B3.
+    # As published for B0.
     student_training=TrainingConfig(**_TRAINING, unlabeled_ratio=1.0),
     generations=3,
 )
