@@ -2,9 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Never beside one another: tensorflow-tpu and tensorflow are written to the same folder,
+# and the compiler's libtpu is newer than TensorFlow's can be.
+TPU_VENV := .venv-tpu
+TPU_COMPILER_VENV := .venv-tpu-compiler
 WORK_DIR ?= runs/digits
 
-.PHONY: demo test test-slow lint format
+.PHONY: demo test test-slow lint format tpu-compile
 
 demo: $(VENV)/installed
 	$(BIN)/python -m tpu_scripts.iterate --recipe=digits --work_dir=$(WORK_DIR)
@@ -25,6 +29,10 @@ format: $(VENV)/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+tpu-compile: $(TPU_VENV)/installed $(TPU_COMPILER_VENV)/installed
+	$(TPU_VENV)/bin/python -m benchmarks.tpu_compile \
+	    --compiler=$(TPU_COMPILER_VENV)/bin/python
+
 $(VENV)/installed: requirements.txt requirements-corruptions.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and \
 	    "Python 3.11 to 3.13 is needed: make PYTHON=python3.11 …")'
@@ -40,4 +48,16 @@ $(VENV)/installed-test: $(VENV)/installed requirements-test.txt
 $(VENV)/installed-peers: $(VENV)/installed-test requirements-peers.txt
 	$(BIN)/pip install --quiet "torch>=2.6" huggingface_hub distributed
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-peers.txt
+	touch $@
+
+# As on a TPU VM: docs/tpu.md.
+$(TPU_VENV)/installed: requirements-tpu.txt requirements-tpu-no-deps.txt
+	$(PYTHON) -m venv $(TPU_VENV)
+	$(TPU_VENV)/bin/pip install --quiet --requirement requirements-tpu.txt
+	$(TPU_VENV)/bin/pip install --quiet --no-deps --requirement requirements-tpu-no-deps.txt
+	touch $@
+
+$(TPU_COMPILER_VENV)/installed: requirements-tpu-compiler.txt
+	$(PYTHON) -m venv $(TPU_COMPILER_VENV)
+	$(TPU_COMPILER_VENV)/bin/pip install --quiet --requirement requirements-tpu-compiler.txt
 	touch $@

@@ -1,172 +1,114 @@
-"""Whether the training step compiles for a TPU, and its memory there, without a TPU.
+"""Whether every device step compiles for a TPU, by the TPU's own compiler, without a TPU.
 
-    python3 -m venv venv-tpu && venv-tpu/bin/pip install -r requirements-tpu.txt
-    venv-tpu/bin/pip install --no-deps "tf-models-official~=2.20.0" "tf-keras~=2.20.0"
-    python3 -m venv venv-jax
-    venv-jax/bin/pip install "jax[tpu]==0.10.2" "libtpu==0.0.42.1"
-    venv-tpu/bin/python -m benchmarks.tpu_compile --jax_python=venv-jax/bin/python \\
-        --replicas=8 --batch_size=128 --unlabeled_ratio=3 --precision=mixed_bfloat16
+    make tpu-compile                                  # makes two environments, runs this
+    .venv-tpu/bin/python -m benchmarks.tpu_compile --steps=label,attack \\
+        --compiler=.venv-tpu-compiler/bin/python --output=docs/results/tpu_compile.json
 
-Takes the flags of a model and its training as `tpu_scripts.train` does; batch sizes are
-those of all replicas. `NoisyStudentTrainer._loop` is traced under a `TPUStrategy` that
-has no TPU; what it would send to the cores is lowered to HLO by TensorFlow and compiled
-by the compiler in libtpu. Nothing runs: not a step, not the loop around it.
+Each of `CASES` is traced under TensorFlow's `TPUStrategy`, lowered with the operations
+that TensorFlow has for TPUs, and compiled by libtpu (`benchmarks/tpu/`). Nothing runs: not
+a step, not the loop around it. What was compiled before is taken from `--cache_dir`, by the
+hash of the program: killed and started again, it goes on.
 """
 
-import json
 import os
-import subprocess
-import tempfile
 import time
 
 from absl import flags
 
-# Before TensorFlow: libtpu would ask a cloud server, for minutes, which TPU this is.
-os.environ.update(
-    TPU_SKIP_MDS_QUERY="1",
-    TPU_ACCELERATOR_TYPE="v3-8",
-    TPU_CHIPS_PER_HOST_BOUNDS="2,2,1",
-    TPU_HOST_BOUNDS="1,1,1",
-    TPU_WORKER_HOSTNAMES="localhost",
-    TPU_WORKER_ID="0",
-    ALLOW_MULTIPLE_LIBTPU_LOAD="1",
-)
-
-import tensorflow as tf
-
-from benchmarks import tpu_pretended, tpu_program
+from benchmarks.tpu.case import Case
 from data import files
-from data.augmentation import Augmentation
-from data.records import RecordSet
-from noisy_student.config import ModelConfig, TrainingConfig
-from noisy_student.models.inference import Predictor
-from noisy_student.training.job import TrainingJob
-from noisy_student.training.train_step import NoisyStudentTrainer
+from data.errors import InputError
+from noisy_student import tables
 from tpu_scripts import setting_flags
 
-_JAX_PYTHON = flags.DEFINE_string(
-    "jax_python", "", "Python with JAX and libtpu that compiles; empty: only lower."
+_COMPILER = flags.DEFINE_string(
+    "compiler", "", "Python that has JAX and libtpu; empty: the steps are only lowered."
 )
-_TOPOLOGY = flags.DEFINE_string(
-    "topology", "v3:2x2", "TPU to compile for, as JAX names it, with all its chips."
-)
-_REPLICAS = flags.DEFINE_integer("replicas", 8, "Cores; 1, or an even number.")
-_CLASSES = flags.DEFINE_integer("classes", 1000, "Classes.")
-_PROGRAM = flags.DEFINE_enum("program", "train", ["train", "label"], "What to compile.")
-_EFFORT = flags.DEFINE_float(
-    "effort", -1.0, "Of the compiler, -1 to 1; -1 takes half the time of 0."
-)
-_OUTPUT = flags.DEFINE_string("output", "", "JSON file to add the result to.")
-for _settings in (ModelConfig, TrainingConfig):
-    setting_flags.define(_settings)
+_STEPS = flags.DEFINE_list("steps", [], "Names of cases; empty: all.")
+_CACHE_DIR = flags.DEFINE_string("cache_dir", "runs/tpu_compile", "Compiled before.")
+_OUTPUT = flags.DEFINE_string("output", "", "JSON file to add the results to.")
+
+_STUDENT = {"rows": 16, "ratio": 3}
+CASES = {
+    "label": Case("label", rows=64),
+    "label_noised": Case("label_noised", rows=64),
+    "attack": Case("attack", rows=64),
+    "student": Case("train", **_STUDENT),
+    "student_float32": Case("train", precision="float32", **_STUDENT),
+    "student_remat": Case("train", remat=True, **_STUDENT),
+    "student_accumulated": Case("train", accumulation_steps=2, **_STUDENT),
+    "student_clipped": Case("train", clip_gradient_norm=1.0, **_STUDENT),
+    "student_8_cores": Case("train", replicas=8, **_STUDENT),
+    "student_8_cores_groups_of_4": Case(
+        "train", replicas=8, batch_norm_group_size=4, **_STUDENT
+    ),
+    "student_v5e": Case("train", topology="v5e:2x2", **_STUDENT),
+    "teacher": Case("train", rows=64),
+    "online_teacher": Case("online_teacher", **_STUDENT),
+    "fixres": Case("fixres", rows=64, image_size=280),
+}
 
 
 def main():
-    strategy = tpu_pretended.strategy(_REPLICAS.value)
-    model = setting_flags.override(ModelConfig())
-    training = setting_flags.override(TrainingConfig(batch_size=16 * _REPLICAS.value))
-    began = time.monotonic()
-    if _PROGRAM.value == "train":
-        graph = traced_training(model, training, strategy)
-    else:
-        graph = traced_labeling(model, training, strategy)
-    result = {"case": _case(), "trace_s": round(time.monotonic() - began), "programs": []}
-    programs = tpu_program.device_programs(graph)
-    for program in sorted(programs, key=lambda x: -len(x.operations)):
-        result["programs"].append(_examined(program))
-    if _OUTPUT.value:
-        _add(result, _OUTPUT.value)
+    unknown = sorted(set(_STEPS.value) - set(CASES))
+    if unknown:
+        raise InputError(
+            f"`steps`: expected names of {', '.join(CASES)}; received {unknown}."
+        )
+    if _COMPILER.value and not os.access(_COMPILER.value, os.X_OK):
+        raise InputError(
+            "`compiler`: expected a Python with JAX and libtpu, as make tpu-compile makes "
+            f"it; received {_COMPILER.value}."
+        )
+    names = _STEPS.value or list(CASES)
+    results = {}
+    for number, name in enumerate(names, 1):
+        began = time.monotonic()
+        print(f"{name} ({number} of {len(names)})", flush=True)
+        results[name] = CASES[name].examine(_COMPILER.value, _CACHE_DIR.value)
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        if _OUTPUT.value:
+            add(_OUTPUT.value, name, results[name])
+    print(as_markdown(results))
 
 
-def traced_training(model: ModelConfig, training: TrainingConfig, strategy):
-    """The graph of the trainer's loop, over batches of zeros."""
-    names = tuple(str(number) for number in range(_CLASSES.value))
-    examples = RecordSet((), (1_281_167,), names)
-    pseudo_labeled = examples if training.unlabeled_ratio else None
-    job = TrainingJob(examples, pseudo_labeled, model, training, Augmentation(), seed=0)
-    with strategy.scope():
-        trainer = NoisyStudentTrainer(job, strategy)
-    batches = strategy.distribute_datasets_from_function(lambda _: _zeros(job))
-    steps = tf.TensorSpec([], tf.int32)
-    return trainer._loop.get_concrete_function(iter(batches), steps).graph
+def add(path: str, name: str, result: dict) -> None:
+    """Puts a result into a JSON file, in place of an older one of the name."""
+    known = files.read_json(path) if os.path.exists(path) else {}
+    files.write_json(path, known | {name: result})
 
 
-def _zeros(job: TrainingJob) -> tf.data.Dataset:
-    size, replicas = job.model.resolution, _REPLICAS.value
-
-    def rows(global_batch):
-        count = global_batch // replicas
-        images = tf.zeros([count, size, size, 3], tf.uint8)
-        return {"image": images, "label": tf.zeros([count], tf.int32)}
-
-    batch = {"labeled": rows(job.training.batch_size)}
-    if job.pseudo_labeled:
-        batch["pseudo_labeled"] = rows(job.pseudo_batch_size)
-        count = job.pseudo_batch_size // replicas
-        probabilities = tf.zeros([count, job.labeled.num_classes])
-        batch["pseudo_labeled"]["probabilities"] = probabilities
-    return tf.data.Dataset.from_tensors(batch).repeat()
+def as_markdown(results: dict) -> str:
+    header = [
+        "step",
+        "images on a core",
+        "operations",
+        "arguments",
+        "temporaries",
+        "peak, MiB",
+        "FLOPs: analytic, traced, compiled",
+        "trace, lower, compile, s",
+    ]
+    return tables.markdown_table(header, [_line(*item) for item in results.items()])
 
 
-def traced_labeling(model: ModelConfig, training: TrainingConfig, strategy):
-    """The graph of `Predictor`, which labels and evaluates."""
-    predictor = Predictor(model.build(_CLASSES.value), strategy, training.batch_size)
-    shape = (predictor.batch_size // _REPLICAS.value, *[model.resolution] * 2, 3)
-    images = strategy.experimental_distribute_values_from_function(
-        lambda _: tf.zeros(shape)
-    )
-    draw = tf.TensorSpec([], tf.int64)
-    return predictor._predict.get_concrete_function(images, draw).graph
+def _line(name: str, result: dict) -> list[str]:
+    step, case = result["programs"][0], result["case"]
+    images = case["rows"] * (1 + case.get("ratio", 0))
+    flops = [result["analytic_flops"], step.get("traced_flops"), step.get("compiled_flops")]
+    seconds = [result["trace_s"], step["lower_s"], step.get("compile_s")]
+    return [
+        f"`{name}`",
+        f"{images:,}",
+        f"{step['operations']:,}",
+        *(_number(step.get(f"{part}_mib")) for part in ("argument", "temp", "peak")),
+        ", ".join(_number(value and value / 1e9) for value in flops),
+        ", ".join(_number(value) for value in seconds),
+    ]
 
 
-def _examined(program: tpu_program.DeviceProgram) -> dict:
-    began = time.monotonic()
-    hlo = tpu_program.lowered(program)
-    found = {
-        "operations": len(program.operations),
-        "variables": len(program.variables),
-        # Chains of `efficientnet.fused` would be calls; they are for CPUs.
-        "calls": sum("PartitionedCall" in op.type for op in program.operations),
-        "cross_replica_sums": sum(
-            op.type == "CrossReplicaSum" for op in program.operations
-        ),
-        "hlo_bytes": len(hlo),
-        "lower_s": round(time.monotonic() - began),
-    }
-    if _JAX_PYTHON.value:
-        found |= _compiled(hlo, program.written)
-    print(json.dumps(found), flush=True)
-    return found
-
-
-def _compiled(hlo: bytes, aliases: list[int]) -> dict:
-    with tempfile.NamedTemporaryFile(suffix=".hlo") as file:
-        file.write(hlo)
-        file.flush()
-        arguments = [file.name, str(_REPLICAS.value), _TOPOLOGY.value]
-        arguments += [json.dumps(aliases), str(_EFFORT.value)]
-        command = [_JAX_PYTHON.value, "-m", "benchmarks.tpu_compile_hlo", *arguments]
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(run.stdout.splitlines()[-1])
-
-
-def _case() -> dict:
-    """The flags that were given, but for those that say where things are."""
-    own = ("program", "topology", "replicas", "classes", "effort")
-    case = {name: flags.FLAGS[name].value for name in own}
-    settings = [name for cls in (ModelConfig, TrainingConfig) for name in _names(cls)]
-    return case | {n: flags.FLAGS[n].value for n in settings if flags.FLAGS[n].present}
-
-
-def _names(settings: type) -> list[str]:
-    return [name for name in settings.__dataclass_fields__ if name in flags.FLAGS]
-
-
-def _add(result: dict, path: str) -> None:
-    """Replaces what the file says of the same case."""
-    known = files.read_json(path) if os.path.exists(path) else []
-    rows = [row for row in known if row["case"] != result["case"]]
-    files.write_json(path, [*rows, result])
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 if __name__ == "__main__":

@@ -14,14 +14,15 @@ _CORES_PER_CHIP = 2
 
 
 def strategy(replicas: int) -> tf.distribute.TPUStrategy:
-    """A strategy over `replicas` cores. Before any other use of TensorFlow.
+    """A strategy over `replicas` cores.
 
     Args:
-        replicas: 1, or an even number.
+        replicas: 1, or an even number, and then before any other use of TensorFlow.
     """
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    virtual = [tf.config.LogicalDeviceConfiguration()] * replicas
-    tf.config.set_logical_device_configuration(cpu, virtual)
+    if replicas > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        virtual = [tf.config.LogicalDeviceConfiguration()] * replicas
+        tf.config.set_logical_device_configuration(cpu, virtual)
     topology = _topology(replicas)
     cores = topology.device_coordinates.reshape(replicas, 1, 4)
     assignment = _OnCPUs(topology, cores)

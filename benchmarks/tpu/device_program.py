@@ -11,6 +11,9 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 
 _MARK, _OUTPUT = "_tpu_replicate", "TPUReplicatedOutput"
+_METADATA = "TPUReplicateMetadata"
+# Of one core alone these give what they are given.
+_ACROSS_CORES = ("CrossReplicaSum", "AllToAll")
 _UPDATES = {
     "AssignVariableOp": lambda _, value: value,
     "AssignAddVariableOp": lambda old, value: old + value,
@@ -23,13 +26,15 @@ class DeviceProgram:
     """The operations of one `strategy.run`, in the order they were traced in.
 
     Attributes:
-        operations: Of one core.
+        operations: Of one core, but for those that compute nothing.
+        replicas: Cores that run it together.
         variables: Handles of the variables they use.
         inputs: Other tensors from outside: replica number, batch.
         outputs: Tensors that are used outside.
     """
 
     operations: list
+    replicas: int
     variables: list
     inputs: list
     outputs: list
@@ -39,6 +44,11 @@ class DeviceProgram:
         """Shapes and types of the variables and of the inputs."""
         variables = [_held(handle) for handle in self.variables]
         return variables, [tf.TensorSpec(x.shape, x.dtype) for x in self.inputs]
+
+    @property
+    def handles(self) -> list:
+        """Of the variables as they are outside of every graph, of replica 0."""
+        return [_outermost(handle.op.inputs[0]) for handle in self.variables]
 
     @property
     def written(self) -> list[int]:
@@ -56,13 +66,14 @@ class DeviceProgram:
         return written + [values[x.name] for x in self.outputs]
 
     def _apply(self, op, state: dict, values: dict) -> None:
-        if op.type in ("NoOp", "TPUReplicateMetadata"):
-            return
         if op.type == "ReadVariableOp":
             values[op.outputs[0].name] = state[op.inputs[0].name]
         elif op.type in _UPDATES:
             handle, value = op.inputs[0].name, values[op.inputs[1].name]
             state[handle] = _UPDATES[op.type](state[handle], value)
+        elif op.type in _ACROSS_CORES and self.replicas == 1:
+            # Left out, so that what one core runs alone can run on a CPU.
+            values[op.outputs[0].name] = values[op.inputs[0].name]
         else:
             copied = _copy(op, [values[x.name] for x in op.inputs])
             values.update(zip([x.name for x in op.outputs], copied.outputs, strict=True))
@@ -81,23 +92,38 @@ def device_programs(graph) -> list[DeviceProgram]:
     return programs
 
 
-def _program(operations) -> DeviceProgram:
+def _program(marked) -> DeviceProgram:
+    (metadata,) = [op for op in marked if op.type == _METADATA]
+    operations = [op for op in marked if op.type not in ("NoOp", _METADATA)]
     inside = {x.name for op in operations for x in op.outputs}
     outside = {x.name: x for op in operations for x in op.inputs if x.name not in inside}
-    variables = [x for x in outside.values() if x.dtype == tf.resource]
-    inputs = [x for x in outside.values() if x.dtype != tf.resource]
-    taken = [op for op in operations[0].graph.get_operations() if op.type == _OUTPUT]
-    outputs = [op.inputs[0] for op in taken if op.inputs[0].name in inside]
-    return DeviceProgram(operations, variables, inputs, outputs)
+    taken = [op for op in metadata.graph.get_operations() if op.type == _OUTPUT]
+    return DeviceProgram(
+        operations,
+        replicas=metadata.get_attr("num_replicas"),
+        variables=[x for x in outside.values() if x.dtype == tf.resource],
+        inputs=[x for x in outside.values() if x.dtype != tf.resource],
+        outputs=[op.inputs[0] for op in taken if op.inputs[0].name in inside],
+    )
 
 
 def _held(handle) -> tf.TensorSpec:
     """Shape and type of the variable behind a handle that all replicas share."""
-    first = handle.op.inputs[0]  # That of replica 0.
-    captures = first.graph.captures
-    variable = next(outer for outer, inner in captures if inner.name == first.name)
+    variable = _outer(handle.op.inputs[0])  # That of replica 0.
     held = variable._handle_data.shape_and_type[0]
     return tf.TensorSpec(held.shape, tf.as_dtype(held.dtype))
+
+
+def _outer(tensor):
+    """What a graph captured as `tensor`."""
+    captures = tensor.graph.captures
+    return next(outer for outer, inner in captures if inner.name == tensor.name)
+
+
+def _outermost(tensor):
+    while hasattr(tensor, "graph"):
+        tensor = _outer(tensor)
+    return tensor
 
 
 def _copy(op, inputs):

@@ -1,0 +1,155 @@
+"""One device step on one kind of TPU: what is traced, lowered and compiled.
+
+    python -m benchmarks.tpu.case '{"kind": "train", "rows": 16, …}' PYTHON CACHE_DIR
+
+Runs in the environment of requirements-tpu.txt; PYTHON, of the compiler's environment,
+may be empty: then the step is only lowered. Prints one line of JSON. A process of its own
+for each case: the number of cores is settled before TensorFlow starts, and the variables
+of an L2 fill a machine.
+"""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What decides a program, as plain values.
+
+    Attributes:
+        kind: One of `device_steps.STEPS`.
+        topology: TPU as JAX names it: `v3:2x2` has 8 cores, `v5e:2x2` 4.
+        replicas: Cores that run the step together.
+        effort: Of the compiler, -1 to 1; -1 takes half the time of 0.
+        rows: Images on a core; in training the labeled ones.
+        ratio: Pseudo-labeled images on a core for each labeled one.
+        classes: Size of the logits.
+        Others: as in `ModelConfig` and `TrainingConfig`.
+    """
+
+    kind: str
+    topology: str = "v3:2x2"
+    replicas: int = 1
+    effort: float = -1.0
+    rows: int = 16
+    ratio: int = 0
+    classes: int = 1000
+    variant: str = "efficientnet-b0"
+    image_size: int = 0
+    width: float = 0.0
+    depth: float = 0.0
+    precision: str = "mixed_bfloat16"
+    remat: bool = False
+    batch_norm_group_size: int = 0
+    accumulation_steps: int = 1
+    clip_gradient_norm: float = 0.0
+
+    def as_json(self) -> dict:
+        """Without what is as usual."""
+        usual = Case(self.kind)
+        values = dataclasses.asdict(self)
+        kept = ("kind", "topology", "replicas", "rows", "variant")
+        return {
+            name: value
+            for name, value in values.items()
+            if name in kept or value != getattr(usual, name)
+        }
+
+    def examine(self, python: str, cache_dir: str) -> dict:
+        """What lowering and compiling it found, in a process of its own.
+
+        Args:
+            python: Of the compiler's environment; empty: it is only lowered.
+            cache_dir: Of what was compiled before.
+
+        Raises:
+            RuntimeError: It could not be traced, lowered or compiled: why.
+        """
+        command = [sys.executable, "-m", "benchmarks.tpu.case", json.dumps(self.as_json())]
+        return _last_line([*command, python, cache_dir])
+
+
+def _last_line(command: Iterable[str]) -> dict:
+    run = subprocess.run(list(command), capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(run.stderr[-3000:])
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def _examined(case: Case, python: str, cache_dir: str) -> dict:
+    from benchmarks.tpu import device_program, pretended_strategy
+
+    began = time.monotonic()
+    step = _device_step(case)
+    graph = step.trace(pretended_strategy.strategy(case.replicas))
+    found: dict = {"case": case.as_json(), "trace_s": round(time.monotonic() - began)}
+    # The step itself has most operations; the look at the weights after a loop fewer.
+    programs = sorted(
+        device_program.device_programs(graph), key=lambda program: -len(program.operations)
+    )
+    found["programs"] = [
+        _program_found(program, case, python, cache_dir) for program in programs
+    ]
+    found["analytic_flops"] = step.flops()
+    return found
+
+
+def _device_step(case: Case):
+    from benchmarks.tpu.device_steps import DeviceStep
+    from noisy_student.config import ModelConfig, TrainingConfig
+
+    def of(settings: type):
+        names = [field.name for field in dataclasses.fields(settings)]
+        return settings(**{n: getattr(case, n) for n in names if hasattr(case, n)})
+
+    return DeviceStep(
+        kind=case.kind,
+        model=of(ModelConfig),
+        rows=case.rows,
+        ratio=case.ratio,
+        training=of(TrainingConfig),
+        classes=case.classes,
+    )
+
+
+def _program_found(program, case: Case, python: str, cache_dir: str) -> dict:
+    from benchmarks.tpu import device_program
+
+    began = time.monotonic()
+    hlo = device_program.lowered(program)
+    types = [operation.type for operation in program.operations]
+    found = {
+        "operations": len(types),
+        "variables": len(program.variables),
+        # Chains of `efficientnet.fused` would be calls; they are for CPUs.
+        "calls": sum("PartitionedCall" in name for name in types),
+        "hlo_bytes": len(hlo),
+        "lower_s": round(time.monotonic() - began),
+    }
+    if not python:
+        return found
+    settings = {
+        "topology": case.topology,
+        "replicas": case.replicas,
+        "aliases": program.written,
+        "effort": case.effort,
+        "cache_dir": cache_dir,
+    }
+    with tempfile.NamedTemporaryFile(suffix=".hlo") as file:
+        file.write(hlo)
+        file.flush()
+        command = [python, "benchmarks/tpu/compile_hlo.py", file.name]
+        return found | _last_line([*command, json.dumps(settings)])
+
+
+def main(case: str, python: str, cache_dir: str) -> None:
+    print(json.dumps(_examined(Case(**json.loads(case)), python, cache_dir)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
