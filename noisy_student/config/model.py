@@ -109,7 +109,7 @@ class ModelConfig:
         """
         if self.model_fn:
             return self.build(num_classes, seed=0)
-        with keras.StatelessScope(initialize_variables=False):
+        with efficientnet.without_values():
             return self.build(num_classes)
 
 

@@ -116,7 +116,7 @@ def _applied(
 ) -> tf.Tensor:
     """The network's logits with tensors in place of its variables."""
     state = list(zip(network.variables, values, strict=True))
-    with keras.StatelessScope(state_mapping=state):
+    with keras.StatelessScope(state_mapping=state, initialize_variables=False):
         return network(images, training=training)
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from efficientnet import blocks, model, noise, normalization
+from efficientnet import blocks, model, noise, normalization, without_values
 
 B0 = {"num_classes": 10, "seed": 0}
 TINY = {"width": 0.1, "depth": 0.1, "num_classes": 5}
@@ -21,7 +21,7 @@ def _count(weights):
 @functools.lru_cache(maxsize=4)
 def _unallocated(*args, **kwargs):
     """A model without memory for its weights: enough to look at shapes."""
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         return model.build_efficientnet(*args, **kwargs)
 
 
@@ -91,7 +91,7 @@ def _block_shapes(network, side):
         for layer in network.layers
         if isinstance(layer, (blocks.ConvNorm, blocks.MBConv))
     ]
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         shapes = keras.Model(network.input, outputs).compute_output_shape(
             (1, side, side, 3)
         )

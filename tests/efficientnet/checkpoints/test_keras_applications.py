@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from efficientnet import build_efficientnet, checkpoints
+from efficientnet import build_efficientnet, checkpoints, without_values
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -89,7 +89,7 @@ def test_to_keras_applications_and_back(images):
 
 @pytest.mark.parametrize("number", [0, 2, 5, 7])
 def test_every_variant_has_the_same_weights(number):
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         ours = build_efficientnet(f"efficientnet-b{number}", num_classes=1000)
         theirs = getattr(keras.applications, f"EfficientNetB{number}")(weights=None)
     shapes = [

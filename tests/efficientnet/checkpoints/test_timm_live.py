@@ -1,10 +1,9 @@
 """Against timm itself: names and shapes of all variants, logits both ways. Slow."""
 
-import keras
 import numpy as np
 import pytest
 
-from efficientnet import VARIANTS, build_efficientnet, checkpoints
+from efficientnet import VARIANTS, build_efficientnet, checkpoints, without_values
 from efficientnet.checkpoints import state_dict
 
 pytestmark = pytest.mark.slow
@@ -30,7 +29,7 @@ def test_names_and_shapes_are_timms(timm, variant):
 
     with torch.device("meta"):  # L2 has 480 million parameters.
         theirs = timm.create_model(_timm_name(variant)).state_dict()
-    with keras.StatelessScope(initialize_variables=False):
+    with without_values():
         ours = build_efficientnet(variant, num_classes=1000)
         named = state_dict._named(ours, "timm")
     shapes = {
