@@ -1,5 +1,6 @@
 """A plan as people read it."""
 
+from noisy_student.planning import tpu_memory
 from noisy_student.planning.plan import Plan, PlannedLabeling, PlannedTraining
 from noisy_student.tables import format_table
 from noisy_student.training.training_loop import LoopOptions
@@ -14,7 +15,8 @@ def as_text(plan: Plan, speeds: dict[str, float], options: LoopOptions) -> str:
         options: Which checkpoints are kept.
     """
     parts = [format_table(_sets(plan)), format_table(_work(plan, speeds))]
-    parts.append("\n".join([_disk(plan, options), _memory(), _hours(plan, speeds)]))
+    needs = [_disk(plan, options), _memory(), *_tpu_cores(plan), _hours(plan, speeds)]
+    parts.append("\n".join(needs))
     return "\n\n".join(parts)
 
 
@@ -99,6 +101,20 @@ def _memory() -> str:
         "Memory: of a replica, at the peak of a step. An estimate from the graph; fused by "
         "a compiler, as on TPUs, it is less (docs/performance.md)."
     )
+
+
+def _tpu_cores(plan: Plan) -> list[str]:
+    lines = []
+    for training in plan.trainings:
+        job = training.job
+        settings = (job.model, job.training, job.pseudo_batch_size)
+        if found := tpu_memory.advice(*settings):
+            lines.append(f"TPU memory holds a step of {training.name} on: {found}.")
+    if lines:
+        lines.append(
+            "That is what the TPU's compiler accepted; none has run (docs/tpu.md)."
+        )
+    return lines
 
 
 def _hours(plan: Plan, speeds: dict[str, float]) -> str:
