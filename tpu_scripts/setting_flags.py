@@ -1,7 +1,9 @@
 """Flags made of dataclass fields, so that a setting is written down once."""
 
 import dataclasses
+import signal
 from collections.abc import Callable
+from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, TypeVar
 
 from absl import app, flags, logging
@@ -51,17 +53,22 @@ def override(settings: Settings, prefix: str = "") -> Settings:
 
 
 def run(main: Callable[[], None]) -> None:
-    """`app.run`, with errors of input shown as one message."""
+    """`app.run`, with errors of input and Ctrl-C shown as one message."""
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbit logs every loop.
+        if logging.get_verbosity() < logging.WARNING:
+            getLogger("noisy_student").setLevel(ERROR)  # Of its lines of progress.
         if len(argv) > 1:
             raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
         try:
             return main()
         except (InputError, FloatingPointError) as error:
             raise SystemExit(f"Error: {error}") from error
+        except KeyboardInterrupt:
+            print("\nStopped. What was finished is kept: the same command goes on from it.")
+            raise SystemExit(128 + signal.SIGINT) from None
 
     app.run(guarded)
 

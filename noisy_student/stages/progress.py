@@ -1,6 +1,7 @@
 """One line of progress, the same for every long stage."""
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ LIVE_INTERVAL = 0.2
 class Progress:
     """Prints what is done, how far, how fast, and how long it still takes.
 
-    On a terminal the line is redrawn; elsewhere a line is printed now and then.
+    On a terminal the line is redrawn; elsewhere a line is printed now and then. With
+    the logger `noisy_student` above WARNING nothing is printed.
 
     Args:
         name: What is being done, such as `student 1`.
@@ -35,6 +37,7 @@ class Progress:
         self._items_per_unit = items_per_unit
         self._stream = sys.stdout
         self._live = self._stream.isatty()
+        self._quiet = not logging.getLogger("noisy_student").isEnabledFor(logging.WARNING)
         self._began = time.monotonic()
         self._printed = self._began
         self._first: tuple[float, int] | None = (
@@ -88,6 +91,8 @@ class Progress:
         return " | ".join(parts)
 
     def _print(self, line, end):
+        if self._quiet:
+            return
         start = "\r" if self._live else ""
         padding = " " * max(0, self._width - len(line)) if self._live else ""
         self._width = 0 if end else len(line)

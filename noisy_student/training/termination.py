@@ -1,4 +1,4 @@
-"""SIGTERM while training runs: what preempted machines and `kill` send."""
+"""SIGTERM and SIGINT while training runs: preempted machines, `kill`, and Ctrl-C."""
 
 import os
 import signal
@@ -11,17 +11,22 @@ from noisy_student.strategy import several_workers
 
 
 class Terminated(SystemExit):
-    """Ends the process as a shell reports a SIGTERM: with status 128 + 15."""
+    """Ends the process with the status by which a shell reports a signal.
 
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+    Args:
+        received: The signal, such as SIGTERM: status 128 + 15.
+    """
+
+    def __init__(self, received: signal.Signals):
+        super().__init__(128 + received)
 
 
 class Termination:
-    """Within its block a SIGTERM is remembered; outside it does what it did before.
+    """Within its block a signal is remembered; outside it does what it did before.
 
-    Only Python's main thread can have signals; in another one nothing changes.
-    A signal that nobody asked about any more goes to the handler from before.
+    A second Ctrl-C does not wait: it is Python's KeyboardInterrupt. Only Python's main
+    thread can have signals; in another one nothing changes. A signal that nobody asked
+    about any more goes to the handler from before.
 
     Args:
         strategy: Where training computes: its workers end together.
@@ -29,29 +34,28 @@ class Termination:
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self._strategy = strategy
-        self._signaled = self._answered = self._installed = False
-        self._before: Any = None
+        self._answered = False
+        self._before: dict[signal.Signals, Any] = {}
+        self.received: signal.Signals | None = None
 
     def __enter__(self) -> Self:
-        self._installed = threading.current_thread() is threading.main_thread()
-        if self._installed:
-            self._before = signal.signal(signal.SIGTERM, self._note)
+        if threading.current_thread() is threading.main_thread():
+            for each in (signal.SIGTERM, signal.SIGINT):
+                self._before[each] = signal.signal(each, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if not self._installed:
-            return
-        before = signal.SIG_DFL if self._before is None else self._before
-        signal.signal(signal.SIGTERM, before)
-        if self._signaled and not self._answered and kind is None:
-            os.kill(os.getpid(), signal.SIGTERM)
+        for each, before in self._before.items():
+            signal.signal(each, signal.SIG_DFL if before is None else before)
+        if self.received and not self._answered and kind is None:
+            os.kill(os.getpid(), self.received)
 
     def asked(self) -> bool:
         """Whether this process, or any other worker, was told to end.
 
         Of several workers all must call it after the same step: they compare.
         """
-        self._answered = self._signaled
+        self._answered = self.received is not None
         if not several_workers(self._strategy):
             return self._answered
         own = tf.constant(float(self._answered))
@@ -59,5 +63,12 @@ class Termination:
         told = self._strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
         return float(told) > 0
 
-    def _note(self, *_):
-        self._signaled = True
+    def _note(self, number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            if self.received == signal.SIGINT:
+                raise KeyboardInterrupt
+            print(
+                "\nCtrl-C: stops when these steps are done and saved; once more: at once.",
+                flush=True,
+            )
+        self.received = signal.Signals(number)

@@ -52,7 +52,7 @@ def train(
     Raises:
         InputError: Also for a full disk, and where all checkpoints are damaged.
         FloatingPointError: The loss is no longer finite; names step and records.
-        Terminated: After a SIGTERM, once the current loop's end is saved.
+        Terminated: After a SIGTERM or a Ctrl-C, once the current loop's end is saved.
     """
     check_job(job, strategy)
     interval = options.evaluation_interval

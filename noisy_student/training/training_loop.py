@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import sys
 import time
 
@@ -146,7 +147,7 @@ class TrainingLoop:
         Raises:
             InputError: The disk is full.
             FloatingPointError: The loss is no longer finite.
-            Terminated: After a SIGTERM, with the current loop's end saved.
+            Terminated: After a SIGTERM or a Ctrl-C, with the current loop's end saved.
         """
         run = self._run
         print(f"{run.name}: {run.job}", flush=True)
@@ -157,7 +158,8 @@ class TrainingLoop:
         ):
             while not self.run_steps():
                 if termination.asked():
-                    self._stop()
+                    # Another worker's signal is SIGTERM to this one.
+                    self._stop(termination.received or signal.SIGTERM)
         self._progress.finish()
         replicas = run.trainer.strategy.num_replicas_in_sync
         return history.timing(run.directory, run.job.images_per_step, replicas)
@@ -201,17 +203,17 @@ class TrainingLoop:
             row["data_service"] = self._watch.take(look=step >= run.job.total_steps)
         self._history.append(row)
 
-    def _stop(self) -> None:
-        """What a SIGTERM leads to, once a loop has ended."""
+    def _stop(self, received: signal.Signals) -> None:
+        """What a signal leads to, once a loop has ended."""
         with _orbit_to_log():
             self._controller.save_checkpoint()
-        self._progress.finish("SIGTERM")
+        self._progress.finish(received.name)
         print(
-            f"Stopped by SIGTERM: step {self._reported:,} of {self._run.job.total_steps:,} "
-            "is saved. Run the same command again to go on.",
+            f"Stopped by {received.name}: step {self._reported:,} of "
+            f"{self._run.job.total_steps:,} is saved. Run the same command again to go on.",
             flush=True,
         )
-        raise Terminated
+        raise Terminated(received)
 
 
 def _controller(run: OngoingTraining) -> orbit.Controller:

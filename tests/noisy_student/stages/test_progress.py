@@ -1,5 +1,6 @@
 """The progress line says what, how far, how fast, and how long."""
 
+import logging
 import time
 
 from noisy_student.stages.progress import Progress
@@ -49,3 +50,16 @@ def test_resumed_work_counts_only_its_own_rate(capsys, monkeypatch):
     now[0] += 10
     progress.update(60)
     assert "1 images/s" in capsys.readouterr().out
+
+
+def test_quiet_above_warnings(capsys, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    logger = logging.getLogger("noisy_student")
+    logger.setLevel(logging.ERROR)
+    try:
+        progress = Progress("label", total=100, start=50)
+        timing = progress.finish()
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert capsys.readouterr().out == ""
+    assert timing["seconds"] == 0

@@ -93,7 +93,8 @@ ITERATE = textwrap.dedent(
 
 
 @pytest.mark.slow
-def test_sigterm_saves_says_how_far_and_ends_with_143(unbroken, cpu, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_say_how_far_and_give_their_status(unbroken, cpu, tmp_path, sent):
     teacher = tmp_path / "generation_0" / "teacher"
     process = subprocess.Popen(
         [sys.executable, "-c", ITERATE, str(tmp_path)],
@@ -103,12 +104,14 @@ def test_sigterm_saves_says_how_far_and_ends_with_143(unbroken, cpu, tmp_path):
     )
     while process.poll() is None and not read_history(str(teacher)):
         time.sleep(0.005)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(sent)
     printed, errors = process.communicate()
-    assert process.returncode == 128 + 15, errors
+    assert process.returncode == 128 + sent, errors
     reached = read_history(str(teacher))[-1]["step"]
     assert 4 <= reached < STEPS
-    line = f"Stopped by SIGTERM: step {reached} of {STEPS} is saved. Run the same command"
+    line = (
+        f"Stopped by {sent.name}: step {reached} of {STEPS} is saved. Run the same command"
+    )
     assert line in printed
     assert "Traceback" not in errors
     assert [p.name for p in teacher.glob("checkpoints/*.index")] == [
