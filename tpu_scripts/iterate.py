@@ -15,7 +15,8 @@ from absl import flags
 from noisy_student import config, recipes
 from noisy_student.iterate import iterate
 from noisy_student.iteration.checks import check_run
-from noisy_student.planning import run_plan
+from noisy_student.planning import presets, run_plan
+from noisy_student.preparation import splits
 from noisy_student.report import report, story
 from noisy_student.stages import layout
 from noisy_student.tables import format_table
@@ -26,6 +27,12 @@ _RECIPE = flags.DEFINE_string(
     "recipe", "digits", "Named configuration; `reproduce --list` shows all of them."
 )
 _WORK_DIR = flags.DEFINE_string("work_dir", "runs/digits", "Where everything goes.")
+_PRESET = flags.DEFINE_string(
+    "preset",
+    "",
+    "small, medium or large: choose network, image size, batch and length of training "
+    "from the data, in place of the recipe's; says what and why. Other flags go before.",
+)
 
 # Part of the configuration, its prefix in the flags, its type.
 _PARTS = (
@@ -48,12 +55,17 @@ strategy_flags.define()
 def main() -> None:
     settings = recipes.load_run(_RECIPE.value)
     options = setting_flags.override(LoopOptions())
+    choices = _choices(settings)
+    settings = presets.apply(settings, choices)
     parts = {
         name: setting_flags.override(getattr(settings, name), prefix)
         for name, prefix, _ in _PARTS
     }
     parts["augmentation"] = augmentation_flags.augmentation(settings.augmentation)
     settings = dataclasses.replace(setting_flags.override(settings), **parts)
+    if choices:
+        lines = presets.described(choices, settings)
+        print(f"--preset={_PRESET.value} chose, for teacher and student:", *lines, sep="\n")
     work_dir = _WORK_DIR.value
     strategy = strategy_flags.create_strategy(
         work_dir=work_dir, **_read_where_it_lies(settings.data)
@@ -66,6 +78,17 @@ def main() -> None:
     print(format_table(story.table(summary)))
     print(f"\nReport: {os.path.join(work_dir, report.REPORT)}")
     print(f"Model:  {os.path.join(work_dir, layout.EXPORT, layout.SAVED_MODEL)}")
+
+
+def _choices(recipe: config.Config) -> list[presets.Choice]:
+    """What the preset chooses; nothing without one."""
+    if not _PRESET.value:
+        return []
+    settings = setting_flags.override(recipe)
+    data = setting_flags.override(recipe.data)
+    config.check_data(data)
+    found = presets.facts(splits.split(data, settings.seed))
+    return presets.choose(_PRESET.value, found, settings.init_from)
 
 
 def _read_where_it_lies(data: config.DataConfig) -> dict[str, str]:

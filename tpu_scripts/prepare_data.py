@@ -2,6 +2,9 @@
 
     python -m tpu_scripts.prepare_data --recipe=digits --output_dir=runs/hand/data
 
+It ends with a look at the data (`data_report.json`): images, sizes, duplicates, classes
+with few images, and what `iterate --preset` would choose.
+
 With --dedup_against, the unlabeled images that are evaluation images are listed in
 `duplicates/` of the output, for `balance --duplicates` to leave out:
 
@@ -13,6 +16,8 @@ import os
 from absl import flags
 
 from noisy_student import config, recipes
+from noisy_student.planning import presets
+from noisy_student.preparation import data_report
 from noisy_student.preparation.deduplication import find_duplicates
 from noisy_student.preparation.evaluation_images import OWN_SETS, open_sets, own_sets
 from noisy_student.preparation.preparation import prepare
@@ -28,6 +33,9 @@ _DEDUP_AGAINST = flags.DEFINE_list(
     [],
     "Evaluation images that unlabeled ones must not be: data sets, and `validation`, "
     "`test` for those of this command. With --dedup_by alone: these two.",
+)
+_REPORT = flags.DEFINE_bool(
+    "report", True, "Read all images once more, and say what they are like."
 )
 setting_flags.define(config.DataConfig)
 
@@ -45,6 +53,8 @@ def main() -> None:
         print(f"{name}: {records.num_examples:,} images in {len(records.files)} shards")
     if _DEDUP_AGAINST.value or data.dedup_by:
         _find_duplicates(prepared, opened, data.dedup_by or config.DEDUP_BY[0])
+    if _REPORT.value:
+        _show_report(prepared)
 
 
 def _find_duplicates(prepared, opened, by):
@@ -52,6 +62,18 @@ def _find_duplicates(prepared, opened, by):
     names = _DEDUP_AGAINST.value or [name for name in OWN_SETS if name in known]
     directory = os.path.join(_OUTPUT_DIR.value, "duplicates")
     find_duplicates(prepared.unlabeled, [known[name] for name in names], directory, by)
+
+
+def _show_report(prepared):
+    found = data_report.report(prepared, _OUTPUT_DIR.value)
+    print(f"\n{data_report.as_text(found)}\n")
+    facts = presets.DataFacts(
+        labeled=prepared.labeled.num_examples,
+        unlabeled=prepared.unlabeled.num_examples,
+        short_side=found["sets"]["labeled"]["short_side"]["median"],
+    )
+    choices = presets.choose("small", facts)
+    print("iterate --preset=small would choose:", *presets.described(choices), sep="\n")
 
 
 if __name__ == "__main__":

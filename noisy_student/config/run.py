@@ -35,6 +35,11 @@ class Config:
     allow_smaller_student: bool = setting(
         False, "Allow a student with fewer parameters than its teacher."
     )
+    init_from: str = setting(
+        "",
+        "Directory of a model, as convert_checkpoint writes it, that every training starts "
+        "from, but for its classifier; empty: random weights.",
+    )
     student_init_from_teacher: bool = setting(
         False,
         "Start each student from its teacher's weights; in the paper from random ones.",
@@ -123,15 +128,16 @@ def check(config: Config) -> None:
 def _check_frozen(config: Config) -> None:
     """Layers can be frozen only where they do not start at random."""
     for role, has_weights in (
-        ("teacher", False),
-        ("student", config.student_init_from_teacher),
+        ("teacher", bool(config.init_from)),
+        ("student", config.init_from or config.student_init_from_teacher),
     ):
         blocks = getattr(config, f"{role}_training").frozen_blocks
         if blocks >= 0 and not has_weights:
             raise InputError(
                 f"`{role}_frozen_blocks`: expected -1, since a {role} starts at random "
-                f"weights here, which frozen layers would keep; received {blocks}. A "
-                "student can start from its teacher: --student_init_from_teacher."
+                f"weights here, which frozen layers would keep; received {blocks}. "
+                "Runs can start from a model, --init_from, and students from their "
+                "teacher, --student_init_from_teacher."
             )
 
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from data.errors import InputError
 from data.soft_labels import parse_format
 from noisy_student.config import Config, check, check_warmup
-from noisy_student.models.warm_start import check_same_layers
+from noisy_student.models import warm_start
 from noisy_student.preparation.preparation import PreparedData
 from noisy_student.strategy import check_group_size, check_one_process, check_parts
 from noisy_student.training.training_loop import LoopOptions
@@ -17,7 +17,9 @@ def check_run(
     """Refuses what cannot work, before anything is written."""
     check(config)
     if config.student_init_from_teacher:
-        check_same_layers(config)
+        warm_start.check_same_layers(config)
+    if config.init_from:
+        _check_init_from(config)
     _check_strategy(config, strategy)
     if options.evaluation_interval and not config.data.validation_data:
         raise InputError(
@@ -32,6 +34,13 @@ def check_with_data(config: Config, data: PreparedData) -> None:
         training = getattr(config, f"{role}_training")
         check_warmup(training, data.labeled.num_examples, f"{role}_")
     parse_format(config.label_format, data.labeled.num_classes)
+
+
+def _check_init_from(config: Config) -> None:
+    """Refuses networks that have not the layers of the model to start from."""
+    weights = warm_start.initial_weights(config.init_from, new_head=True)
+    for model in (config.teacher, config.student):
+        warm_start.check(weights, model, class_names=[""] * 10)  # Of a head left out.
 
 
 def _check_strategy(config: Config, strategy: tf.distribute.Strategy) -> None:

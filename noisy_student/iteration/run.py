@@ -69,7 +69,8 @@ class Run:
 
     def train_teacher(self) -> str:
         """On labels alone."""
-        return self._train(layout.TEACHER, teacher_job(self._config, self.data))
+        job = self._started_from(None, teacher_job(self._config, self.data))
+        return self._train(layout.TEACHER, job)
 
     def pseudo_label(self, generation: int, teacher: str) -> RecordSet:
         """What the student learns beside the labels; with an online teacher, images.
@@ -199,11 +200,14 @@ class Run:
         self.device_hours[name] = read_manifest(directory)["timing"].get("device_hours", 0)
         return directory
 
-    def _started_from(self, teacher: str, job: TrainingJob) -> TrainingJob:
-        """The job, from its teacher's weights where the configuration says so."""
-        if not self._config.student_init_from_teacher:
-            return job
-        return dataclasses.replace(job, initial_weights=initial_weights(teacher))
+    def _started_from(self, teacher: str | None, job: TrainingJob) -> TrainingJob:
+        """The job, from the weights where the configuration says that it starts."""
+        if teacher and self._config.student_init_from_teacher:
+            return dataclasses.replace(job, initial_weights=initial_weights(teacher))
+        if self._config.init_from:
+            weights = initial_weights(self._config.init_from, new_head=True)
+            return dataclasses.replace(job, initial_weights=weights)
+        return job
 
     def _evaluated(self, model: str) -> dict:
         name = os.path.relpath(model, self._places.directory)

@@ -112,7 +112,8 @@ def stored_images(examples: RecordSet, path: str) -> Iterator[Record]:
             bad = bad_records.check(path, position, serialized, _CONTRACT, decode=False)
             assert bad  # A contract of images is not kept.
             raise bad_records.as_error(bad)
-        yield Record(records.example_id(example, path, position), image[0])
+        id_ = records.example_id(example, path, position)
+        yield Record(id_, image[0], examples.true_label(example))
 
 
 def find_bad(examples: RecordSet, paths: Sequence[str]) -> BadRecord | None:

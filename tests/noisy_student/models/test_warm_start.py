@@ -12,6 +12,7 @@ import efficientnet
 from data.errors import InputError
 from noisy_student import iterate
 from noisy_student.iteration import jobs, places, run
+from noisy_student.iteration.checks import check_run
 from noisy_student.models import model_files, warm_start
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import training
@@ -173,9 +174,9 @@ def test_weights_that_changed_meanwhile_are_refused(job):
         warm_start.initial_weights("nowhere")
 
 
-def test_students_start_from_their_teacher_where_asked(
-    tiny, finished_run, prepared, cpu, teacher, monkeypatch
-):
+@pytest.fixture
+def trained(monkeypatch):
+    """What would be trained, by name: jobs that are not."""
     jobs = {}
 
     def train(job, directory, strategy, options, name, validation):
@@ -183,6 +184,12 @@ def test_students_start_from_their_teacher_where_asked(
 
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "read_manifest", lambda _: {"timing": {}})
+    return jobs
+
+
+def test_students_start_from_their_teacher_where_asked(
+    tiny, finished_run, cpu, teacher, trained
+):
     student = os.path.join(finished_run[0], "generation_1/student")
     for asked in (False, True):
         config = dataclasses.replace(tiny, student_init_from_teacher=asked)
@@ -192,7 +199,7 @@ def test_students_start_from_their_teacher_where_asked(
         stages.train_student(1, None, teacher)
         stages.train_control(teacher)
         stages.train_student(2, None, student)
-        found = {name: job.initial_weights for name, job in jobs.items()}
+        found = {name: job.initial_weights for name, job in trained.items()}
         from_teacher = warm_start.initial_weights(teacher) if asked else None
         assert found == {
             "generation_0/teacher": None,
@@ -200,6 +207,39 @@ def test_students_start_from_their_teacher_where_asked(
             "generation_1/control": from_teacher,
             "generation_2/student": warm_start.initial_weights(student) if asked else None,
         }
+
+
+def test_all_trainings_of_a_run_start_from_a_model_where_asked(
+    tiny, finished_run, cpu, teacher, trained
+):
+    for students_from_teacher in (False, True):
+        config = dataclasses.replace(
+            tiny, init_from=teacher, student_init_from_teacher=students_from_teacher
+        )
+        check_run(config, cpu, LoopOptions())
+        stages = run.Run(config, places.WorkDir(finished_run[0]), cpu, LoopOptions())
+        stages.prepare()
+        stages.train_teacher()
+        stages.train_student(1, None, teacher)
+        stages.train_control(teacher)
+        start = warm_start.initial_weights(teacher, new_head=True)
+        student = warm_start.initial_weights(teacher) if students_from_teacher else start
+        assert {name: job.initial_weights for name, job in trained.items()} == {
+            "generation_0/teacher": start,
+            "generation_1/student": student,
+            "generation_1/control": student,
+        }
+
+
+def test_networks_unlike_the_model_to_start_from_are_refused(tiny, cpu, tmp_path, teacher):
+    wider = dataclasses.replace(tiny.student, width=0.5)
+    config = dataclasses.replace(tiny, student=wider, init_from=teacher)
+    with pytest.raises(InputError, match="`init_from`: expected a model with the layers"):
+        iterate.iterate(config, str(tmp_path / "run"), cpu)
+    config = dataclasses.replace(tiny, init_from=str(tmp_path))
+    with pytest.raises(InputError, match="`init_from`: expected a directory"):
+        iterate.iterate(config, str(tmp_path / "run"), cpu)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_student_of_other_layers_is_refused_before_any_training(tiny, cpu, tmp_path):
