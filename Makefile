@@ -47,7 +47,7 @@ $(VENV)/installed-test: $(VENV)/installed requirements-test.txt
 	touch $@
 
 $(VENV)/installed-peers: $(VENV)/installed-test requirements-peers.txt
-	$(BIN)/pip install --quiet "torch>=2.6" huggingface_hub distributed
+	$(BIN)/pip install --quiet "torch>=2.6" huggingface_hub distributed nbclient ipykernel
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-peers.txt
 	touch $@
 

@@ -1,7 +1,6 @@
 """The documentation: its commands parse, its links lead somewhere."""
 
 import json
-import pathlib
 import re
 import shlex
 import subprocess
@@ -10,16 +9,15 @@ import sys
 import pytest
 
 from noisy_student import recipes
+from tests.shell_blocks import PAGES, blocks
 
-PAGES = [pathlib.Path("README.md"), pathlib.Path("CONTRIBUTING.md")]
-PAGES += sorted(pathlib.Path("docs").rglob("*.md"))
 SEPARATORS = {";", "&&", "||", "|", "&", "done"}
 
 
 def commands(page):
     """[module, arguments …] of each `python -m` in the page's shell blocks."""
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
-        plain = re.sub(r"(^|\s)#.*", "", block.replace("\\\n", " "))
+    for block in blocks(page):
+        plain = re.sub(r"(^|\s)#.*", "", block.text.replace("\\\n", " "))
         plain = re.sub(r"\$\w+", "1", plain)  # Numbers, or the beginning of a path.
         lexer = shlex.shlex(plain, posix=True, punctuation_chars=";&|\n")
         lexer.whitespace = " \t"

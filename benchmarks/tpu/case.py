@@ -1,15 +1,16 @@
 """One device step on one kind of TPU: what is traced, lowered and compiled.
 
-    python -m benchmarks.tpu.case '{"kind": "train", "rows": 16, …}' PYTHON CACHE_DIR
+    python -m benchmarks.tpu.case '{"kind": "train", "rows": 16, …}' DIRECTORY
 
-Runs in the environment of requirements-tpu.txt; PYTHON, of the compiler's environment,
-may be empty: then the step is only lowered. Prints one line of JSON. A process of its own
-for each case: the number of cores is settled before TensorFlow starts, and the variables
-of an L2 fill a machine.
+lowers a step, in the environment of requirements-tpu.txt: prints one line of JSON and
+writes each of its programs to DIRECTORY. A process of its own for each case: the number
+of cores is settled before TensorFlow starts, and the variables of an L2 fill a machine,
+which must have ended before the compiler fills it again.
 """
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -71,7 +72,24 @@ class Case:
             RuntimeError: It could not be traced, lowered or compiled: why.
         """
         command = [sys.executable, "-m", "benchmarks.tpu.case", json.dumps(self.as_json())]
-        return _last_line([*command, python, cache_dir])
+        with tempfile.TemporaryDirectory() as directory:
+            found = _last_line([*command, directory])
+            for program in found["programs"]:
+                file, aliases = program.pop("file"), program.pop("aliases")
+                if python:
+                    compiler = [python, "benchmarks/tpu/compile_hlo.py", file]
+                    settings = self._compiler_settings(aliases, cache_dir)
+                    program.update(_last_line([*compiler, json.dumps(settings)]))
+        return found
+
+    def _compiler_settings(self, aliases: list[int], cache_dir: str) -> dict:
+        return {
+            "topology": self.topology,
+            "replicas": self.replicas,
+            "aliases": aliases,
+            "effort": self.effort,
+            "cache_dir": cache_dir,
+        }
 
 
 def _last_line(command: Iterable[str]) -> dict:
@@ -81,7 +99,7 @@ def _last_line(command: Iterable[str]) -> dict:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def _examined(case: Case, python: str, cache_dir: str) -> dict:
+def _lowered(case: Case, directory: str) -> dict:
     from benchmarks.tpu import device_program, pretended_strategy
 
     began = time.monotonic()
@@ -93,7 +111,8 @@ def _examined(case: Case, python: str, cache_dir: str) -> dict:
         device_program.device_programs(graph), key=lambda program: -len(program.operations)
     )
     found["programs"] = [
-        _program_found(program, case, python, cache_dir) for program in programs
+        _program_found(program, os.path.join(directory, f"{number}.hlo"))
+        for number, program in enumerate(programs)
     ]
     found["analytic_flops"] = step.flops()
     return found
@@ -117,38 +136,28 @@ def _device_step(case: Case):
     )
 
 
-def _program_found(program, case: Case, python: str, cache_dir: str) -> dict:
+def _program_found(program, file: str) -> dict:
     from benchmarks.tpu import device_program
 
     began = time.monotonic()
     hlo = device_program.lowered(program)
+    with open(file, "wb") as opened:
+        opened.write(hlo)
     types = [operation.type for operation in program.operations]
-    found = {
+    return {
         "operations": len(types),
         "variables": len(program.variables),
         # Chains of `efficientnet.fused` would be calls; they are for CPUs.
         "calls": sum("PartitionedCall" in name for name in types),
         "hlo_bytes": len(hlo),
         "lower_s": round(time.monotonic() - began),
-    }
-    if not python:
-        return found
-    settings = {
-        "topology": case.topology,
-        "replicas": case.replicas,
+        "file": file,
         "aliases": program.written,
-        "effort": case.effort,
-        "cache_dir": cache_dir,
     }
-    with tempfile.NamedTemporaryFile(suffix=".hlo") as file:
-        file.write(hlo)
-        file.flush()
-        command = [python, "benchmarks/tpu/compile_hlo.py", file.name]
-        return found | _last_line([*command, json.dumps(settings)])
 
 
-def main(case: str, python: str, cache_dir: str) -> None:
-    print(json.dumps(_examined(Case(**json.loads(case)), python, cache_dir)))
+def main(case: str, directory: str) -> None:
+    print(json.dumps(_lowered(Case(**json.loads(case)), directory)))
 
 
 if __name__ == "__main__":

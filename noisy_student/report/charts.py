@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from matplotlib import pyplot as plt
 from noisy_student.stages import layout
 
 COLORS = {"teacher": "#8a8f98", "control": "#e8833a", "student": "#2f80d0"}
+# Of labelings by teacher, student 1, …; none is the control's.
+_GENERATIONS = ("#8a8f98", "#2f80d0", "#3aa38f", "#a56cc1")
 _INK = "#010203"  # No other colour is this; becomes the page's own.
 _STYLE: Any = {
     "svg.fonttype": "none",  # Letters stay letters: small files, the page's own font.
@@ -53,6 +56,7 @@ class Figure:
     caption: str
 
 
+@plt.rc_context(_STYLE)
 def accuracies(bars: Sequence[dict]) -> tuple[str, bytes]:
     """Accuracy of each model with its interval, as SVG and as PNG.
 
@@ -77,6 +81,7 @@ def accuracies(bars: Sequence[dict]) -> tuple[str, bytes]:
     return _svg(figure), png.getvalue()
 
 
+@plt.rc_context(_STYLE)
 def curves(histories: dict[str, list[dict]], key: str, label: str) -> str:
     """One number of all trainings over their steps.
 
@@ -96,12 +101,15 @@ def curves(histories: dict[str, list[dict]], key: str, label: str) -> str:
     return _svg(figure)
 
 
+@plt.rc_context(_STYLE)
 def confidences(by_teacher: dict[str, np.ndarray], threshold: float) -> str:
     """How many images have which confidence."""
     figure, axes = _figure(2.5)
     edges = np.linspace(0, 1, 51)
-    for name, values in by_teacher.items():
-        axes.stairs(np.histogram(values, edges)[0], edges, label=name, lw=1.4)
+    colors = itertools.cycle(_GENERATIONS)
+    for (name, values), color in zip(by_teacher.items(), colors, strict=False):
+        counts = np.histogram(values, edges)[0]
+        axes.stairs(counts, edges, label=name, lw=1.4, color=color)
     axes.axvline(threshold, color=_INK, ls=":", label="threshold")
     axes.set_xlabel("confidence")
     axes.set_ylabel("unlabeled images")
@@ -109,6 +117,7 @@ def confidences(by_teacher: dict[str, np.ndarray], threshold: float) -> str:
     return _svg(figure)
 
 
+@plt.rc_context(_STYLE)
 def reliability(bins_of: dict[str, list[dict]]) -> str:
     """How often a teacher is right at each confidence.
 
@@ -139,6 +148,7 @@ def reliability(bins_of: dict[str, list[dict]]) -> str:
     return _svg(figure)
 
 
+@plt.rc_context(_STYLE)
 def classes(names: Sequence[str], kept: Sequence[int], examples: Sequence[int]) -> str:
     """Images kept of each class, and examples with copies; many classes in order."""
     many = len(names) > 40
@@ -175,14 +185,12 @@ def _short(name: str) -> str:
 
 
 def _figure(height: float) -> tuple[plt.Figure, plt.Axes]:
-    with plt.rc_context(_STYLE):
-        return plt.subplots(figsize=(_WIDE, height), layout="constrained")
+    return plt.subplots(figsize=(_WIDE, height), layout="constrained")
 
 
 def _svg(figure: plt.Figure) -> str:
     buffer = io.StringIO()
-    with plt.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", transparent=True)
+    figure.savefig(buffer, format="svg", transparent=True)
     plt.close(figure)
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :].replace(_INK, "currentColor")

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from noisy_student.strategy import several_workers
 
+_CTRL_C = b"\nCtrl-C: stops when these steps are done and saved; once more: at once.\n"
+
 
 class Terminated(SystemExit):
     """Ends the process with the status by which a shell reports a signal.
@@ -67,8 +69,6 @@ class Termination:
         if number == signal.SIGINT:
             if self.received == signal.SIGINT:
                 raise KeyboardInterrupt
-            print(
-                "\nCtrl-C: stops when these steps are done and saved; once more: at once.",
-                flush=True,
-            )
+            # Not print: the signal may have come in the middle of one, which raises.
+            os.write(2, _CTRL_C)
         self.received = signal.Signals(number)

@@ -3,6 +3,7 @@
 import copy
 import html.parser
 import os
+import re
 import shutil
 import subprocess
 
@@ -56,6 +57,14 @@ def test_every_number_of_the_table_is_there_and_nothing_is_fetched(finished_run)
     assert all(link.startswith(("data:", "#")) for link in page.links)
     # Accuracy, loss, accuracy of labeled images, rate; confidences, reliability, classes.
     assert page.tags.count("svg") == 7
+
+
+def test_plots_have_the_colour_of_the_page_s_letters(finished_run):
+    """Black ones, which SVG has where no colour is given, would not be seen in the dark."""
+    with open(os.path.join(finished_run[0], report.REPORT)) as file:
+        letters = re.findall(r"<text[^>]*>", file.read())
+    assert len(letters) > 50
+    assert all("fill: currentColor" in each for each in letters)
 
 
 def test_pictures_say_what_they_are(finished_run):
