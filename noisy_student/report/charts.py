@@ -1,9 +1,10 @@
 """Plots of a run as SVG that takes the page's own colour of letters, dark or light."""
 
+import contextlib
 import dataclasses
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
@@ -56,7 +57,14 @@ class Figure:
     caption: str
 
 
-@plt.rc_context(_STYLE)
+@contextlib.contextmanager
+def _styled() -> Iterator[None]:
+    """The whole of a plot is made within it: letters take their colour as they are set."""
+    with plt.rc_context(_STYLE):
+        yield
+
+
+@_styled()
 def accuracies(bars: Sequence[dict]) -> tuple[str, bytes]:
     """Accuracy of each model with its interval, as SVG and as PNG.
 
@@ -81,7 +89,7 @@ def accuracies(bars: Sequence[dict]) -> tuple[str, bytes]:
     return _svg(figure), png.getvalue()
 
 
-@plt.rc_context(_STYLE)
+@_styled()
 def curves(histories: dict[str, list[dict]], key: str, label: str) -> str:
     """One number of all trainings over their steps.
 
@@ -101,7 +109,7 @@ def curves(histories: dict[str, list[dict]], key: str, label: str) -> str:
     return _svg(figure)
 
 
-@plt.rc_context(_STYLE)
+@_styled()
 def confidences(by_teacher: dict[str, np.ndarray], threshold: float) -> str:
     """How many images have which confidence."""
     figure, axes = _figure(2.5)
@@ -117,7 +125,7 @@ def confidences(by_teacher: dict[str, np.ndarray], threshold: float) -> str:
     return _svg(figure)
 
 
-@plt.rc_context(_STYLE)
+@_styled()
 def reliability(bins_of: dict[str, list[dict]]) -> str:
     """How often a teacher is right at each confidence.
 
@@ -148,7 +156,7 @@ def reliability(bins_of: dict[str, list[dict]]) -> str:
     return _svg(figure)
 
 
-@plt.rc_context(_STYLE)
+@_styled()
 def classes(names: Sequence[str], kept: Sequence[int], examples: Sequence[int]) -> str:
     """Images kept of each class, and examples with copies; many classes in order."""
     many = len(names) > 40
