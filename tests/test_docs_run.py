@@ -29,7 +29,7 @@ SMALL = {
     "tpu_scripts.iterate": (*_OF_RUN, "min_confidence=0"),
     "tpu_scripts.balance": ("min_confidence=0",),
     "tpu_scripts.train": (*_NETWORK, *_TRAINING),
-    "tpu_scripts.fixres": ("duration=1steps", "batch_size=8"),
+    "tpu_scripts.fixres": ("duration=1steps", "batch_size=8", "image_size=40"),
 }
 # By page, in place of these.
 _WITHOUT_SIZE = [flag for flag in _OF_RUN if "width" not in flag and "depth" not in flag]
