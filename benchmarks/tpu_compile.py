@@ -15,8 +15,7 @@ import time
 
 from absl import flags
 
-from benchmarks.tpu.case import Case
-from data import files
+from benchmarks.tpu.case import Case, add_result
 from data.errors import InputError
 from noisy_student import tables
 from tpu_scripts import setting_flags
@@ -76,14 +75,8 @@ def main():
         results[name] = known[name].examine(_COMPILER.value, _CACHE_DIR.value)
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
         if _OUTPUT.value:
-            add(_OUTPUT.value, name, results[name])
+            add_result(_OUTPUT.value, name, results[name])
     print(as_markdown(results))
-
-
-def add(path: str, name: str, result: dict) -> None:
-    """Puts a result into a JSON file, in place of an older one of the name."""
-    known = files.read_json(path) if os.path.exists(path) else {}
-    files.write_json(path, known | {name: result})
 
 
 def as_markdown(results: dict) -> str:

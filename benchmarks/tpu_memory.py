@@ -15,8 +15,7 @@ import time
 
 from absl import flags
 
-from benchmarks.tpu.case import Case
-from benchmarks.tpu_compile import add
+from benchmarks.tpu.case import Case, add_result
 from data import files
 from data.errors import InputError
 from noisy_student import tables
@@ -81,7 +80,7 @@ def main():
         if name in known:
             continue
         known[name] = measured(*CELLS[name])
-        add(_OUTPUT.value, name, known[name])
+        add_result(_OUTPUT.value, name, known[name])
     print(as_markdown(known))
 
 

@@ -1,6 +1,7 @@
 """The documentation: its commands parse, its links lead somewhere."""
 
 import json
+import pathlib
 import re
 import shlex
 import subprocess
@@ -42,15 +43,36 @@ def command_of(line):
 def test_commands_have_flags_that_there_are():
     found = [(page, command) for page in PAGES for command in commands(page)]
     assert len(found) > 50
+    wrong = wrong_of([command for _, command in found])
+    for (page, command), message in zip(found, wrong, strict=True):
+        assert message is None, f"{page}: {shlex.join(command)}: {message}"
+
+
+def wrong_of(lines):
+    """What is wrong with each command's flags, or None."""
     process = subprocess.run(
         [sys.executable, "-m", "tests.parse_commands"],
-        input=json.dumps([command for _, command in found]),
+        input=json.dumps(lines),
         capture_output=True,
         text=True,
     )
     assert process.returncode == 0, process.stderr
-    for (page, command), wrong in zip(found, json.loads(process.stdout), strict=True):
-        assert wrong is None, f"{page}: {shlex.join(command)}: {wrong}"
+    return json.loads(process.stdout)
+
+
+def test_every_script_and_benchmark_has_flags_of_its_own():
+    """A flag that is defined twice ends a script before it begins."""
+    scripts = [
+        f"{file.parent.name}.{file.stem}"
+        for folder in ("tpu_scripts", "benchmarks")
+        for file in sorted(pathlib.Path(folder).glob("*.py"))
+        if "__main__" in file.read_text()
+    ]
+    assert len(scripts) > 25
+    wrong = wrong_of([[script, "…"] for script in scripts])
+    # Some benchmarks compare with what only requirements-peers.txt installs.
+    wrong = [each for each in wrong if each and "ModuleNotFoundError" not in each]
+    assert wrong == []
 
 
 def test_recipes_that_are_named_exist():

@@ -17,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Iterable
 
+from data import files
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -90,6 +92,12 @@ class Case:
             "effort": self.effort,
             "cache_dir": cache_dir,
         }
+
+
+def add_result(path: str, name: str, result: dict) -> None:
+    """Puts a result into a JSON file, in place of an older one of the name."""
+    known = files.read_json(path) if os.path.exists(path) else {}
+    files.write_json(path, known | {name: result})
 
 
 def _last_line(command: Iterable[str]) -> dict:
