@@ -3,10 +3,9 @@
     .venv-tpu/bin/python -m benchmarks.tpu_memory --cells=b0_train_v3 \\
         --compiler=.venv-tpu-compiler/bin/python --output=docs/tpu_memory.json
 
-For each of `CELLS`, smallest first: two compiles, a line through their peaks, one more at
-the number of images that the line allows, and from there in steps of about a third up or
-down, until one is accepted and the next refused. A cell that is done is in `--output` and
-not looked at again. See `tpu_compile` for the environments.
+For each of `CELLS`, smallest first: `tpu.largest_batch` compiles until one number of images
+is accepted and the next refused. A cell that is done is in `--output` and not looked at
+again. See `tpu_compile` for the environments.
 """
 
 import dataclasses
@@ -16,6 +15,7 @@ import time
 from absl import flags
 
 from benchmarks.tpu.case import Case, add_result
+from benchmarks.tpu.largest_batch import bounds, search
 from data import files
 from data.errors import InputError
 from noisy_student import tables
@@ -26,8 +26,6 @@ _CELLS = flags.DEFINE_list("cells", [], "Names of cells; empty: all.")
 _CACHE_DIR = flags.DEFINE_string("cache_dir", "runs/tpu_compile", "Compiled before.")
 _OUTPUT = flags.DEFINE_string("output", "docs/tpu_memory.json", "JSON file of the cells.")
 
-# 1, 2, 3, 4, 6, 8, 12, …: steps of a half or a third.
-LADDER = sorted({k * 2**n for k in (2, 3) for n in range(13)} | {1})
 _CHIPS = {"v3": "v3:2x2", "v5e": "v5e:2x2"}
 
 
@@ -91,47 +89,14 @@ def measured(case: Case, begin: tuple[int, int]) -> dict:
         case: The step; its rows are replaced.
         begin: Two numbers of images.
     """
-    compiles: dict[int, dict] = {}
-
-    def fits(rows: int) -> bool:
-        if rows not in compiles:
-            compiles[rows] = _compiled(dataclasses.replace(case, rows=rows))
-        return compiles[rows]["fits"]
-
-    if all(fits(rows) for rows in begin):
-        fits(_on_line({rows: compiles[rows]["peak_mib"] for rows in begin}))
-    while (rows := _next(compiles)) is not None:
-        fits(rows)
-    accepted = [rows for rows in compiles if fits(rows)]
-    refused = [rows for rows in compiles if not fits(rows)]
+    compiles = search(lambda rows: _compiled(dataclasses.replace(case, rows=rows)), begin)
+    accepted, refused = bounds(compiles)
     return {
         "case": {k: v for k, v in case.as_json().items() if k != "rows"},
-        "accepted": max(accepted, default=0),
-        "refused": min(refused, default=None),
+        "accepted": accepted,
+        "refused": refused,
         "compiles": {str(rows): compiles[rows] for rows in sorted(compiles)},
     }
-
-
-def _on_line(peaks: dict[int, float], limit_mib: float = 15.48 * 1024) -> int:
-    """The rung of the ladder below where a line through two peaks meets the limit."""
-    (few, low), (many, high) = sorted(peaks.items())
-    slope = max((high - low) / (many - few), 1e-3)
-    rows = few + (limit_mib - low) / slope
-    return max(rung for rung in LADDER if rung <= max(rows, 1))
-
-
-def _next(compiles: dict[int, dict]) -> int | None:
-    """The rung to try; None if a rung is accepted and the next one refused."""
-    accepted = max((rows for rows, found in compiles.items() if found["fits"]), default=0)
-    refused = min(
-        (rows for rows, found in compiles.items() if not found["fits"]),
-        default=LADDER[-1] + 1,
-    )
-    between = [rung for rung in LADDER if accepted < rung < refused]
-    if not between:
-        return None
-    # Downwards from what was refused, upwards from what was accepted.
-    return between[0] if accepted else between[-1]
 
 
 def _compiled(case: Case) -> dict:
