@@ -4,7 +4,7 @@
         --compiler=.venv-tpu-compiler/bin/python --output=docs/tpu_memory.json
 
 For each of `CELLS`, smallest first: `tpu.largest_batch` compiles until one number of images
-is accepted and the next refused. A cell that is done is in `--output` and not looked at
+is accepted and the next refused. A cell with both is in `--output` and not looked at
 again. See `tpu_compile` for the environments.
 """
 
@@ -75,7 +75,7 @@ def main():
         )
     known = files.read_json(_OUTPUT.value) if os.path.exists(_OUTPUT.value) else {}
     for name in _CELLS.value or CELLS:
-        if name in known:
+        if known.get(name, {}).get("refused") is not None:
             continue
         known[name] = measured(*CELLS[name])
         add_result(_OUTPUT.value, name, known[name])

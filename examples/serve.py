@@ -108,7 +108,10 @@ class Model:
             return [_undecodable(encoded[0], reason)]
 
     def _run(self, encoded: list[bytes]) -> np.ndarray:
-        return self._classify(image_bytes=tf.constant(encoded))["probabilities"].numpy()
+        # With oneDNN EfficientNet-B0 takes 15 times as long for one image as for two.
+        rows = encoded * 2 if len(encoded) == 1 else encoded
+        outputs = self._classify(image_bytes=tf.constant(rows))
+        return outputs["probabilities"].numpy()[: len(encoded)]
 
 
 class Batcher:
