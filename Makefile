@@ -42,7 +42,7 @@ $(VENV)/installed: requirements.txt requirements-corruptions.txt
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-corruptions.txt
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed requirements-test.txt
+$(VENV)/installed-test: $(VENV)/installed requirements-test.txt examples/requirements-serve.txt
 	$(BIN)/pip install --quiet --requirement requirements-test.txt
 	touch $@
 

@@ -177,7 +177,7 @@ class Service:
             Route("/health", self.health),
             Route("/", self.health),
         ]
-        handlers = {Refused: _refusal, HTTPException: _no_such_route}
+        handlers: dict[Any, Any] = {Refused: _refusal, HTTPException: _no_such_route}
         return Starlette(
             routes=routes, exception_handlers=handlers, lifespan=self._lifespan
         )

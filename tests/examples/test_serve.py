@@ -298,7 +298,7 @@ def test_requests_beyond_the_limit_are_refused_until_others_end(server):
     assert "Traceback" not in server.text()
 
 
-def test_what_comes_during_a_call_is_in_the_next(saved_model):
+def test_what_comes_during_a_call_is_in_the_next():
     sizes, begun, go_on = [], threading.Event(), threading.Event()
 
     def doubled(values):
@@ -325,6 +325,14 @@ def test_what_comes_during_a_call_is_in_the_next(saved_model):
     assert isinstance(outputs.pop(5), ValueError)
     assert isinstance(outputs.pop(3), asyncio.CancelledError)
     assert outputs == [0, 2, 4, 8, 12, 14, 16, 18]
+
+
+def test_a_bad_file_in_a_batch_spoils_no_other(saved_model, expected):
+    other = jpeg(pictures()[12])
+    found = serve.Model(saved_model).probabilities([PHOTO, PHOTO[:500], other])
+    assert isinstance(found.pop(1), serve.Refused)
+    rows = [list(expected(body).values()) for body in (PHOTO, other)]
+    np.testing.assert_allclose(found, rows, atol=1e-6)
 
 
 def test_other_directories_are_refused(tmp_path):
