@@ -34,8 +34,11 @@ _DEDUP_AGAINST = flags.DEFINE_list(
     "Evaluation images that unlabeled ones must not be: data sets, and `validation`, "
     "`test` for those of this command. With --dedup_by alone: these two.",
 )
+_MOST_REPORTED = 1_000_000
 _REPORT = flags.DEFINE_bool(
-    "report", True, "Read all images once more, and say what they are like."
+    "report",
+    None,
+    "Read all images once more, and say what they are like; by default up to a million.",
 )
 setting_flags.define(config.DataConfig)
 
@@ -53,7 +56,10 @@ def main() -> None:
         print(f"{name}: {records.num_examples:,} images in {len(records.files)} shards")
     if _DEDUP_AGAINST.value or data.dedup_by:
         _find_duplicates(prepared, opened, data.dedup_by or config.DEDUP_BY[0])
-    if _REPORT.value:
+    wanted = _REPORT.value
+    if wanted is None:  # Each image is read, and takes some 200 bytes of memory.
+        wanted = prepared.num_images <= _MOST_REPORTED
+    if wanted:
         _show_report(prepared)
 
 

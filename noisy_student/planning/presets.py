@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data.errors import InputError
-from efficientnet import get_variant
+from efficientnet import VARIANTS, get_variant
 from noisy_student.config import Config
 from noisy_student.models import model_files
 from noisy_student.preparation.splits import Part
@@ -28,7 +28,7 @@ SMALL_IMAGE = 64  # Pixels, to which the strides for small images are taken.
 _MULTIPLE = 32  # Of the image size: the stride of the last layers.
 _SAMPLE = 64  # Images whose sizes are looked at.
 _STEPS_AN_EPOCH = 4
-_RATIO = 3  # Unlabeled images for each labeled one in a step (paper, study 7: 1 to 7).
+_RATIO = 3  # Unlabeled images for each labeled one in a step (paper, study 7: 1, 3 and 6).
 # Epochs of training, and the fewest and the most steps.
 _FROM_RANDOM = (100, 2_000, 50_000)
 _FROM_MODEL = (30, 500, 15_000)
@@ -116,7 +116,7 @@ def choose(preset: str, data: DataFacts, init_from: str = "") -> list[Choice]:
         init_from: Directory of the model that all trainings start from, or empty.
 
     Raises:
-        InputError: There is no such preset, or no model in `init_from`.
+        InputError: There is no such preset, or no EfficientNet in `init_from`.
     """
     if preset not in PRESETS:
         raise InputError(
@@ -126,6 +126,11 @@ def choose(preset: str, data: DataFacts, init_from: str = "") -> list[Choice]:
     found = [Choice("model", "variant", variant, f"the network of {preset!r}")]
     if init_from:
         variant = model_files.load_info(init_from, "init_from").variant
+        if variant not in VARIANTS:
+            raise InputError(
+                f"`preset`: expected an EfficientNet in `init_from`; received {variant} in "
+                f"{init_from}. Leave --preset out and give the settings by flags."
+            )
         found = [Choice("model", "variant", variant, "the network of --init_from")]
     found += _sizes(variant, data.short_side, bool(init_from))
     found += _training(batch, memory, data, bool(init_from))

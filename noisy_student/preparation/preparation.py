@@ -37,6 +37,12 @@ class PreparedData:
     validation: RecordSet | None
     test: RecordSet
 
+    @property
+    def num_images(self) -> int:
+        """Of all sets."""
+        sets = (self.labeled, self.unlabeled, *self.evaluation_sets().values())
+        return sum(each.num_examples for each in sets)
+
     def evaluation_sets(self) -> dict[str, RecordSet]:
         """The sets that accuracy is measured on, by name."""
         sets = {"validation": self.validation, "test": self.test}

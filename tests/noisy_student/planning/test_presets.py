@@ -99,3 +99,11 @@ def test_each_choice_has_its_reason_and_flags_have_the_last_word():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(InputError, match="`preset`: expected one of small, medium, large"):
         presets.choose("huge", PHOTOS)
+
+
+def test_a_model_of_ones_own_to_start_from_is_refused(tmp_path):
+    network = ModelConfig(variant="efficientnet-b1", width=0.1, depth=0.1).build(3, seed=0)
+    info = dict(class_names=list("abc"), image_size=240, crop="inception")
+    model_files.save_model(network, str(tmp_path), variant="my_models:resnet", **info)
+    with pytest.raises(InputError, match="expected an EfficientNet .* my_models:resnet"):
+        presets.choose("small", PHOTOS, init_from=str(tmp_path))
