@@ -266,15 +266,27 @@ def all_bad(skipped: Sequence[BadRecord]) -> InputError:
 
 
 @contextlib.contextmanager
-def explained(find: Callable[[], BadRecord | None]) -> Iterator[None]:
+def explained(
+    find: Callable[[], BadRecord | None], paths: Iterable[str] = ()
+) -> Iterator[None]:
     """Makes of a pipeline's error an `InputError` that names the bad record.
 
     Args:
         find: Looks for it, once a pipeline has failed. Where it finds none the
             error stays what it was.
+        paths: Files that are read; the error names those that are gone.
     """
     try:
         yield
+    except tf.errors.NotFoundError as error:
+        gone = [path for path in paths if not tf.io.gfile.exists(path)]
+        if not gone:  # Where a worker looks for them, perhaps.
+            raise
+        raise InputError(
+            f"{gone[0]}: expected a file that stays while it is read; it is gone, and "
+            f"{len(gone) - 1} more of its set. Put it back, or run the stage again that "
+            "made it; then this command goes on from what it has finished."
+        ) from error
     except PIPELINE_ERRORS as error:
         bad = find()
         if bad is None:

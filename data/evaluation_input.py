@@ -114,11 +114,10 @@ def explained_evaluation(
         paths: Those of its files that are read here; all if not given.
     """
     examples = stream.examples
+    paths = examples.files if paths is None else paths
     contract = bad_records.contract_of(examples, stream.kind)
     return bad_records.explained(
-        lambda: bad_records.find_first(
-            examples.files if paths is None else paths, contract, examples.skipped
-        )
+        lambda: bad_records.find_first(paths, contract, examples.skipped), paths
     )
 
 

@@ -2,18 +2,29 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import re
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from data.errors import InputError
+from data.storage_errors import StorageErrors
 
 TEMPORARY_SUFFIX = ".incomplete"
+_PROBE = ".writable"
+# As `unique_name` ends; older versions wrote other names, which stay.
+_TEMPORARY = re.compile(
+    rf"(?:{re.escape(TEMPORARY_SUFFIX)}|{re.escape(_PROBE)})-([0-9a-f]{{8}})-(\d+)-[0-9a-f]{{8}}"
+)
+_DAY = 24 * 3600.0  # Seconds.
 _THREADS = 16  # An object store answers a request in some 50 ms, but many at once.
 
 
@@ -23,9 +34,13 @@ def is_local(path: str) -> bool:
 
 
 def map_in_threads(function: Callable, paths: Iterable[str]) -> Iterator:
-    """`map` for what waits on files, several at once."""
+    """`map` for what reads files, several at once; errors that pass are waited out."""
+
+    def patient(path: str) -> Any:
+        return StorageErrors(path).retry(lambda: function(path))
+
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(function, paths)
+        yield from pool.map(patient, paths)
 
 
 @contextlib.contextmanager
@@ -80,7 +95,7 @@ def _to_disk(path: str) -> None:
 
 def make_directory(directory: str) -> None:
     """Makes `directory` and proves that files can be written to it."""
-    probe = os.path.join(directory, f".writable-{unique_name()}")
+    probe = os.path.join(directory, f"{_PROBE}-{unique_name()}")
     try:
         tf.io.gfile.makedirs(directory)
         with tf.io.gfile.GFile(probe, "w") as file:
@@ -95,10 +110,46 @@ def make_directory(directory: str) -> None:
 
 
 def unique_name() -> str:
-    """12 random hex digits. Not the process id: on a disk that several machines share,
-    two processes can have the same one.
+    """Machine, process and 8 random hex digits, as `sweep` reads them.
+
+    On a disk that several machines share, two processes can have the same number.
     """
-    return secrets.token_hex(6)
+    return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def sweep(directory: str) -> None:
+    """Removes temporary files of dead processes, below a directory too.
+
+    Of processes of this machine that are no more; of other machines after a day, as they
+    may be alive. Object stores have none.
+    """
+    if not is_local(directory):
+        return
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            match = _TEMPORARY.search(name)
+            if match and not _may_be_written(path, *match.groups()):
+                with contextlib.suppress(FileNotFoundError):  # Another process's sweep.
+                    os.remove(path)
+
+
+def _may_be_written(path: str, machine: str, process: str) -> bool:
+    if machine == _machine():
+        try:
+            os.kill(int(process), 0)  # Sends nothing.
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # Of another user.
+            return True
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - os.stat(path).st_mtime < _DAY
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def write_json(path: str, value: object) -> None:
@@ -108,8 +159,13 @@ def write_json(path: str, value: object) -> None:
 
 
 def read_json(path: str) -> Any:
-    with tf.io.gfile.GFile(path, "r") as file:
-        return json.loads(file.read())
+    """The value in a JSON file; errors of storage that pass are waited out."""
+
+    def read() -> str:
+        with tf.io.gfile.GFile(path, "r") as file:
+            return file.read()
+
+    return json.loads(StorageErrors(path).retry(read))
 
 
 def sha256(path: str) -> str:

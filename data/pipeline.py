@@ -96,7 +96,7 @@ def explained_training(
             )
         return None
 
-    with bad_records.explained(find):
+    with bad_records.explained(find, stream.examples.files):
         yield
 
 

@@ -23,8 +23,9 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from data import files
+from data import files, storage_errors
 from data.errors import InputError
+from data.storage_errors import StorageErrors
 from data.untuned import untuned
 
 IMAGE, ID, TRUE_LABEL = "image/encoded", "image/id", "image/class/label"
@@ -253,16 +254,22 @@ def _serialized(path: str) -> Iterator[bytes]:
     """The records of a shard as they are; errors name the file.
 
     Many at a time: TensorFlow takes longer to hand one over than to read it. A batch with
-    a damaged record is lost as a whole, and then read again one by one.
+    a damaged record is lost as a whole, and then read again one by one. Errors of storage
+    that pass are waited out.
     """
-    count = 0
+    count, errors = 0, StorageErrors(path)
     dataset = tf.data.TFRecordDataset(path)
-    try:
-        for together in untuned(dataset.batch(_read_together(dataset))).as_numpy_iterator():
-            yield from together.tolist()
-            count += len(together)
-    except (tf.errors.DataLossError, tf.errors.NotFoundError):
-        yield from _one_by_one(path, dataset, count)
+    while True:
+        try:
+            rest = dataset.skip(count).batch(_read_together(dataset))
+            for together in untuned(rest).as_numpy_iterator():
+                yield from together.tolist()
+                count += len(together)
+            return
+        except (tf.errors.DataLossError, tf.errors.NotFoundError):
+            return (yield from _one_by_one(path, dataset, count))
+        except storage_errors.PASSING as error:
+            errors.wait(error, reached=count)
 
 
 def _read_together(dataset: tf.data.Dataset) -> int:

@@ -22,7 +22,7 @@ from noisy_student.iteration.checks import check_run
 from noisy_student.iteration.places import WorkDir
 from noisy_student.iteration.run import Run
 from noisy_student.report import report
-from noisy_student.stages import layout
+from noisy_student.stages import layout, lock
 from noisy_student.training.training_loop import LoopOptions
 
 
@@ -46,12 +46,16 @@ def iterate(
         The content of `summary.json`, described in `docs/summary.md`.
     """
     check_run(config, strategy, options)
-    run_files.claim(work_dir, config)
-    if summary := run_files.finished(work_dir):
-        return summary
-    began = time.monotonic()
-    run = Run(config, WorkDir(work_dir), strategy, options)
+    with lock.held(work_dir):
+        run_files.claim(work_dir, config)
+        if summary := run_files.finished(work_dir):
+            return summary
+        run = Run(config, WorkDir(work_dir), strategy, options)
+        return _generations(run, config, work_dir, command)
 
+
+def _generations(run: Run, config: Config, work_dir: str, command: str) -> dict:
+    began = time.monotonic()
     run.prepare()
     first = teacher = run.train_teacher()
     generations = [run.measured(0, "teacher", teacher)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import signal
+import sys
 from collections.abc import Callable
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from absl import app, flags, logging
 
 from data.errors import InputError
+from data.printable import PrintableStream, printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,7 +55,11 @@ def override(settings: Settings, prefix: str = "") -> Settings:
 
 
 def run(main: Callable[[], None]) -> None:
-    """`app.run`, with errors of input and Ctrl-C shown as one message."""
+    """`app.run`, with errors of input and Ctrl-C shown as one message.
+
+    What is printed, names of strangers' files too, holds nothing that a terminal obeys.
+    """
+    sys.stdout = PrintableStream(sys.stdout)
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
@@ -65,7 +71,7 @@ def run(main: Callable[[], None]) -> None:
         try:
             return main()
         except (InputError, FloatingPointError) as error:
-            raise SystemExit(f"Error: {error}") from error
+            raise SystemExit(printable(f"Error: {error}")) from error
         except KeyboardInterrupt:
             print("\nStopped. What was finished is kept: the same command goes on from it.")
             raise SystemExit(128 + signal.SIGINT) from None

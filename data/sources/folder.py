@@ -120,9 +120,20 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
+def _walked(directory: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    try:
+        yield from tf.io.gfile.walk(directory)
+    except UnicodeDecodeError as error:  # TensorFlow's paths are UTF-8.
+        raise InputError(
+            f"folder:{directory}: expected names of files and folders in UTF-8; received "
+            f"one that begins with {error.object[:80]!r}. Rename it; Debian's convmv does "
+            "so for whole trees."
+        ) from error
+
+
 def _image_paths(directory: str) -> list[str]:
     paths = []
-    for root, _, names in tf.io.gfile.walk(directory):
+    for root, _, names in _walked(directory):
         below = root[len(directory) :].strip("/")
         if any(part.startswith(".") for part in below.split("/")):
             continue

@@ -27,6 +27,7 @@ from noisy_student.balancing.pseudo_labeled_shards import ShardWriter
 from noisy_student.balancing.selection import Rule, Selection
 from noisy_student.config import SelectionConfig
 from noisy_student.preparation import deduplication
+from noisy_student.stages import lock
 from noisy_student.stages.manifest import Stage, read_manifest, shards_digest
 from noisy_student.stages.parents import Parent, parent_records
 from noisy_student.stages.shards import shards_by_name
@@ -97,11 +98,12 @@ def balance(
         "predictions": Parent(predictions, shards_digest(labeling)),
         "unlabeled_data": parent_records(unlabeled, fingerprint),
     }
-    stage = Stage(directory, "balance", identity, parents)
-    if not stage.complete:
-        found = _Predictions(predictions, labeling["shards"])
-        _balance(stage, unlabeled, found, rule, options, name)
-    return load_balanced(directory)
+    with lock.held(directory):
+        stage = Stage(directory, "balance", identity, parents)
+        if not stage.complete:
+            found = _Predictions(predictions, labeling["shards"])
+            _balance(stage, unlabeled, found, rule, options, name)
+        return load_balanced(directory)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Top-1 and top-5 accuracy of a trained model on a record set."""
 
+import functools
 import os
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 from data import bad_records, evaluation_input, files
 from data.evaluation_input import EvaluationInput
 from data.records import RecordSet
+from data.storage_errors import StorageErrors
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
 from noisy_student.models.model_files import ModelInfo
@@ -50,10 +52,11 @@ def evaluate(
             return stored["metrics"]
     network, _ = model_files.load_model(model)
     predictor = Predictor(network, strategy, BATCH_SIZE)
-    metrics = {
-        key: accuracy_on(predictor, records, info, f"{name} on {key}")
-        for key, records in sets.items()
-    }
+    metrics = {}
+    for key, records in sets.items():
+        line = f"{name} on {key}"
+        work = functools.partial(accuracy_on, predictor, records, info, line)
+        metrics[key] = StorageErrors(line).retry(work)
     files.write_json(path, {"identity": identity, "metrics": metrics})
     return metrics
 

@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from data import files
+from data.storage_errors import StorageErrors
 from noisy_student.evaluation_suite import bootstrap, outcomes
 from noisy_student.evaluation_suite.benchmark import Benchmark, Finished
 from noisy_student.evaluation_suite.calibration import Calibration, ece_of
@@ -150,7 +151,7 @@ def _timed(
     benchmark: Benchmark, part: str, model: EvaluatedModel, title: str
 ) -> tuple[Table, float]:
     began = time.monotonic()
-    table = benchmark.run(part, model, title)
+    table = StorageErrors(title).retry(lambda: benchmark.run(part, model, title))
     return table, round(time.monotonic() - began, 2)
 
 

@@ -1,6 +1,5 @@
 """Classifies a folder of image files with an exported SavedModel."""
 
-import csv
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from data import files, images
 from data.errors import InputError
+from data.printable import write_csv
 from data.records import Record
 from data.sources import FolderSource
 from noisy_student.stages.progress import Progress
@@ -23,7 +23,7 @@ def predict_folder(saved_model: str, folder: str, output: str, batch_size: int) 
     Args:
         saved_model: Directory of a SavedModel that `export` wrote.
         folder: Searched to any depth.
-        output: Path of the CSV file, written atomically.
+        output: Path of the CSV file, written atomically; see `write_csv`.
         batch_size: Images a step.
 
     Returns:
@@ -44,12 +44,11 @@ def predict_folder(saved_model: str, folder: str, output: str, batch_size: int) 
     counts = {"images": len(source), "unreadable": 0}
     found = source.read(range(len(source)))
     with files.atomic_open(output) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        write_csv(file, [COLUMNS])
         done = 0
         while batch := list(itertools.islice(found, batch_size)):
             rows = _classify_batch(classify["serving_default"], names, batch)
-            writer.writerows(rows)
+            write_csv(file, rows)
             counts["unreadable"] += sum(bool(row[-1]) for row in rows)
             done += len(batch)
             progress.update(done)

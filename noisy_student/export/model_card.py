@@ -1,11 +1,13 @@
 """`MODEL.md`: what an exported model is, for those who are handed the files."""
 
 import os
+import re
 
 import jinja2
 import tensorflow as tf
 
 from data import files
+from data.printable import printable
 from noisy_student.export import tflite
 from noisy_student.models import model_files
 from noisy_student.models.model_files import ModelInfo
@@ -146,5 +148,7 @@ def _megabytes(size: int) -> str:
 
 
 def _cell(value: object) -> str:
-    """Text that stays within one cell of a Markdown table."""
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    """Text that stays within one cell of a Markdown table, and is no HTML or link."""
+    text = printable(re.sub(r"[\r\n\t]", " ", str(value)))
+    text = re.sub(r"([\\|\[\]`])", r"\\\1", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;")

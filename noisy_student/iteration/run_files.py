@@ -11,15 +11,19 @@ from data.settings import differences
 from noisy_student.config import Config
 from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
 from noisy_student.preparation.preparation import PreparedData
-from noisy_student.stages import layout
+from noisy_student.stages import layout, lock
 from noisy_student.stages.manifest import read_manifest
 
 
 def claim(work_dir: str, config: Config) -> None:
-    """Takes a new work_dir, or checks that an old one is of the same config."""
-    files.make_directory(work_dir)
+    """Takes a new work_dir, or checks that an old one is of the same config.
+
+    Args:
+        work_dir: Which this process holds, see `lock.held`.
+        config: Of the run.
+    """
     path = os.path.join(work_dir, layout.CONFIG)
-    begun = set(tf.io.gfile.listdir(work_dir)) - {layout.CONFIG}
+    begun = set(tf.io.gfile.listdir(work_dir)) - {layout.CONFIG, lock.LOCK}
     if not begun or not tf.io.gfile.exists(path):
         files.write_json(path, dataclasses.asdict(config))
         return

@@ -19,6 +19,7 @@ from data.augmentation import Augmentation
 from data.errors import InputError
 from data.records import RecordSet
 from data.settings import setting
+from data.storage_errors import StorageErrors
 from noisy_student.labeling.prediction_writer import PredictionWriter
 from noisy_student.labeling.shard_labeling import TeacherInput, label_shards
 from noisy_student.labeling.teacher_calibration import calibrate_teacher
@@ -125,18 +126,24 @@ def label(
         return directory
     if options.num_workers > 1:
         name = f"{name}, worker {options.worker_index} of {options.num_workers}"
-    missing, done, progress = _share(stage, shards, unlabeled, options, name)
-    if missing:
-        predictor, images = _teacher(teacher, unlabeled, strategy, options, temperature)
-        with PredictionWriter(stage, label_format) as writer:
-            label_shards(predictor, images, missing, writer, progress, done)
+    errors = StorageErrors(name)
+
+    def label_missing() -> Progress:
+        missing, done, progress = _share(stage, shards, unlabeled, options, name)
+        if missing:
+            predictor, images = _teacher(teacher, unlabeled, strategy, options, temperature)
+            with PredictionWriter(stage, label_format) as writer:
+                label_shards(predictor, images, missing, writer, progress, done)
+        return progress
+
+    progress = errors.retry(label_missing, lambda: stage.finished_shards(shards))
     facts = stage.finished_shards(shards)
     missing = [number for number, shard in enumerate(shards) if facts[shard] is None]
     if missing:
         progress.finish()
         print(f"{name}: {_remaining(missing, len(shards), options)}")
     else:
-        _finish(stage, facts, unlabeled, progress)
+        _finish(stage, facts, unlabeled, progress, errors)
     return directory
 
 
@@ -218,13 +225,17 @@ def _teacher(
 
 
 def _finish(
-    stage: Stage, facts: dict[str, dict | None], unlabeled: RecordSet, progress: Progress
+    stage: Stage,
+    facts: dict[str, dict | None],
+    unlabeled: RecordSet,
+    progress: Progress,
+    errors: StorageErrors,
 ) -> None:
     summary = summarize([fact for fact in facts.values() if fact])
     summary["skipped_records"] = bad_records.report(unlabeled.skipped)
     timing = progress.finish(f"mean confidence {summary['mean_confidence']:.3f}")
     bad_records.print_note(summary["skipped_records"])
-    stage.finish(list(facts), summary, timing)
+    stage.finish(list(facts), summary, {**timing, "storage_errors": errors.count})
 
 
 def _noise_of(

@@ -6,7 +6,6 @@ already and are used whole stay where they are.
 """
 
 import concurrent.futures
-import csv
 import dataclasses
 import itertools
 import os
@@ -17,9 +16,11 @@ import tensorflow as tf
 
 from data import bad_records, files, images, records, sources
 from data.errors import InputError
+from data.printable import write_csv
 from data.records import RecordSet
 from noisy_student.config import DataConfig
 from noisy_student.preparation.splits import Part, check_labels, split, whole
+from noisy_student.stages import lock
 from noisy_student.stages.manifest import MANIFEST, Stage, read_manifest
 from noisy_student.stages.progress import Progress
 
@@ -62,11 +63,12 @@ def prepare(config: DataConfig, directory: str, seed: int) -> PreparedData:
             classes that the labeled set has not.
     """
     parts = split(config, seed)
-    sets = {
-        name: _prepare_set(name, part, config, directory, seed)
-        for name, part in parts.items()
-    }
-    _write_bad_files(directory, parts)
+    with lock.held(directory):
+        sets = {
+            name: _prepare_set(name, part, config, directory, seed)
+            for name, part in parts.items()
+        }
+        _write_bad_files(directory, parts)
     return PreparedData(
         sets["labeled"], sets["unlabeled"], sets.get("validation"), sets["test"]
     )
@@ -290,7 +292,5 @@ def _write_bad_files(directory: str, parts: dict[str, Part]) -> None:
 def _write_rows(directory: str, rows: list[tuple]) -> str:
     path = os.path.join(directory, BAD_FILES)
     with files.atomic_open(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("set", "path", "reason"))
-        writer.writerows(rows)
+        write_csv(file, [("set", "path", "reason"), *rows])
     return path

@@ -56,6 +56,7 @@ class Stage:
         self._name, self._identity = name, identity
         self._path = os.path.join(directory, MANIFEST)
         files.make_directory(directory)
+        files.sweep(directory)
         if tf.io.gfile.exists(self._path):
             self._read()
         else:

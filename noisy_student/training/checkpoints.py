@@ -5,6 +5,7 @@ A machine that goes down may leave files cut off or empty, which
 all of a checkpoint is read first; its format holds a checksum of every tensor.
 """
 
+import errno
 import os
 import re
 from collections.abc import Collection
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
+from data.storage_errors import PASSING, StorageErrors
 from noisy_student.stages import full_disk
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
@@ -174,10 +176,21 @@ def _step_of(path: str) -> int:
 
 def _problem(path: str) -> str | None:
     """What is wrong with a checkpoint; None if it can be restored."""
+
+    def read() -> None:
+        try:
+            reader = tf.train.load_checkpoint(path)
+            for name in reader.get_variable_to_shape_map():
+                reader.get_tensor(name)  # Compares the checksum.
+        except tf.errors.OpError as error:
+            if os.strerror(errno.EIO) in error.message:  # The reader drops its kind.
+                raise tf.errors.UnknownError(None, None, error.message) from error
+            raise
+
     try:
-        reader = tf.train.load_checkpoint(path)
-        for name in reader.get_variable_to_shape_map():
-            reader.get_tensor(name)  # Compares the checksum.
+        StorageErrors(path).retry(read)  # One that cannot be read now is not damaged.
+    except PASSING:
+        raise
     except (tf.errors.OpError, IndexError, ValueError) as error:
         reason = getattr(error, "message", None) or str(error)
         return f"{reason.strip().rstrip('.')}."

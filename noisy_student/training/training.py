@@ -14,12 +14,18 @@ import tensorflow as tf
 from data import bad_records, service_workers, streams
 from data.errors import InputError
 from data.records import RecordSet
+from data.storage_errors import StorageErrors
 from efficientnet import freezing
 from noisy_student.config import check_model, check_training, check_warmup
 from noisy_student.models import model_files, warm_start
-from noisy_student.stages import full_disk
+from noisy_student.stages import full_disk, lock
 from noisy_student.stages.manifest import Stage, is_complete
-from noisy_student.strategy import check_group_size, check_parts, is_chief
+from noisy_student.strategy import (
+    check_group_size,
+    check_parts,
+    is_chief,
+    several_workers,
+)
 from noisy_student.training import best_model, checkpoints
 from noisy_student.training.history import read_history
 from noisy_student.training.job import TrainingJob
@@ -62,7 +68,7 @@ def train(
     if job.initial_weights and not is_complete(directory):
         # Before the directory is claimed.
         warm_start.check(job.initial_weights, job.model, job.labeled.class_names)
-    with full_disk.explained(directory, "what training writes"):
+    with lock.held(directory), full_disk.explained(directory, "what training writes"):
         identity = job.identity()
         stage = Stage(directory, "train", identity, job.parents(identity))
         if stage.complete and model_files.exists(directory):
@@ -72,15 +78,40 @@ def train(
         if interval and validation is not None:
             steps = options.steps_between("evaluation_interval", job)
             best = best_model.BestModel(directory, validation, steps, job.total_steps)
-        trainer = _trainer(job, strategy, options)
-        run = OngoingTraining(trainer, job, directory, options, name, best)
-        timing = _run_loop(run)
+        run, timing = _trained(job, directory, strategy, options, name, best)
         info = _save(run)
         results = _results(run, info)
         bad_records.print_note(results["skipped_records"])
         stage.finish(results=results, timing=timing)
     _tidy(directory, options)
     return info
+
+
+def _trained(
+    job: TrainingJob,
+    directory: str,
+    strategy: tf.distribute.Strategy,
+    options: LoopOptions,
+    name: str,
+    best: best_model.BestModel | None,
+) -> tuple[OngoingTraining, dict]:
+    """The training at its end, and its `timing`; errors of storage that pass are retried.
+
+    With a trainer of its own each time: an error stops the device in the midst of a step,
+    of which some weights may hold the result and others not.
+    """
+
+    def attempt() -> tuple[OngoingTraining, dict]:
+        trainer = _trainer(job, strategy, options)
+        run = OngoingTraining(trainer, job, directory, options, name, best)
+        return run, _run_loop(run)
+
+    if several_workers(strategy):  # The others would wait for this one's steps.
+        return attempt()
+    errors = StorageErrors(name)
+    saved = os.path.join(directory, checkpoints.CHECKPOINTS)
+    run, timing = errors.retry(attempt, lambda: checkpoints.newest_whole(saved)[0])
+    return run, {**timing, "storage_errors": errors.count}
 
 
 def _tidy(directory: str, options: LoopOptions) -> None:

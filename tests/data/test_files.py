@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import signal
+import subprocess
+import time
 
 import pytest
 
@@ -90,3 +93,37 @@ def test_atomic_open_shows_the_file_only_when_it_is_whole(tmp_path):
     with open(path) as file:
         assert file.read() == "text"
     assert os.listdir(tmp_path / "deep") == ["a.txt"]
+
+
+def test_sweep_removes_what_dead_processes_left(tmp_path):
+    """And nothing that a process may still write, here or on another machine."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    machine, folder = files.unique_name().split("-")[0], tmp_path / "checkpoints"
+    folder.mkdir()
+    gone = [f"m.incomplete-{machine}-{dead.pid}-0123abcd.keras"]
+    gone += [f".writable-{machine}-{dead.pid}-0123abcd"]
+    gone += ["a.incomplete-00000000-12-0123abcd.json"]
+    kept = ["m.keras", "notes.incomplete", "b.incomplete-00000000-12-0123abcd.json"]
+    kept += [f"m.incomplete-{files.unique_name()}.keras"]
+    for name in gone + kept:
+        (folder / name).touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    os.utime(folder / gone[-1], (two_days_ago, two_days_ago))
+    files.sweep(str(tmp_path))
+    assert sorted(os.listdir(folder)) == sorted(kept)
+    files.sweep("gs://bucket/run")  # Asks nothing of an object store.
+
+
+def test_temporary_files_of_a_killed_process_are_swept(tmp_path):
+    path = str(tmp_path / "model.keras")
+    process = os.fork()
+    if not process:
+        with files.atomic_path(path) as temporary:
+            _write(temporary, "half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert files.TEMPORARY_SUFFIX in left
+    files.sweep(str(tmp_path))
+    assert not os.listdir(tmp_path)

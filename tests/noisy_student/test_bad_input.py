@@ -16,7 +16,7 @@ from noisy_student.iteration import jobs
 from noisy_student.labeling import labeling
 from noisy_student.preparation import preparation
 from noisy_student.stages.manifest import read_manifest
-from noisy_student.training import training
+from noisy_student.training import train_step, training
 
 
 @pytest.fixture
@@ -62,6 +62,45 @@ def test_training_without_bad_records_resumes_exactly(
     skipped = read_manifest(str(tmp_path / "unbroken"))["results"]["skipped_records"]
     assert skipped["count"] == 2
     assert "labeled-00000-of-00003.tfrecord:1" in skipped["first"][0]
+
+
+def test_training_stops_by_name_at_a_file_that_vanishes(
+    tiny, prepared, cpu, tmp_path, monkeypatch
+):
+    paths = tuple(shutil.copy(path, tmp_path) for path in prepared.labeled.files)
+    labeled = dataclasses.replace(prepared.labeled, files=paths)
+    job = jobs.teacher_job(tiny, dataclasses.replace(prepared, labeled=labeled))
+    whole = train_step.NoisyStudentTrainer.train
+
+    def vanishing(self, num_steps):
+        means = whole(self, num_steps)
+        if os.path.exists(paths[1]):
+            os.remove(paths[1])
+        return means
+
+    monkeypatch.setattr(train_step.NoisyStudentTrainer, "train", vanishing)
+    expected = f"^{paths[1]}: expected a file that stays .* gone.*Put it back"
+    with pytest.raises(InputError, match=expected):
+        training.train(job, str(tmp_path / "t"), cpu)
+
+
+def test_labeling_stops_by_name_at_a_file_that_vanishes(
+    teacher, prepared, cpu, tmp_path, monkeypatch
+):
+    paths = tuple(shutil.copy(path, tmp_path) for path in prepared.unlabeled.files)
+    unlabeled = dataclasses.replace(prepared.unlabeled, files=paths)
+    whole = labeling.label_shards
+
+    def vanishing(*arguments):
+        os.remove(paths[1])
+        whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labeling, "label_shards", vanishing)
+        with pytest.raises(InputError, match=f"^{paths[1]}: expected a file that stays"):
+            labeling.label(teacher, unlabeled, str(tmp_path / "p"), cpu)
+    shutil.copy(prepared.unlabeled.files[1], paths[1])
+    labeling.label(teacher, unlabeled, str(tmp_path / "p"), cpu)
 
 
 def test_another_choice_of_skipped_records_is_another_training(

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import files, pipeline, records, streams
+from data import files, pipeline, records, storage_errors, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import iterate
@@ -28,6 +28,7 @@ from noisy_student.stages import full_disk
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import best_model, history, optimizer, training
 from noisy_student.training.history import read_history
+from noisy_student.training.train_step import NoisyStudentTrainer
 from noisy_student.training.training_loop import LoopOptions
 from tests.conftest import tiny_config
 
@@ -374,3 +375,26 @@ def test_evaluation_without_validation_data_is_refused(job, cpu, tmp_path):
     assert not os.listdir(tmp_path)
     with pytest.raises(InputError, match="`evaluation_interval`: expected a num.*'5'"):
         LoopOptions(evaluation_interval="5")
+
+
+def test_storage_that_fails_for_a_while_changes_nothing(job, cpu, tmp_path, monkeypatch):
+    """An error in the midst of a loop: its steps are done again, from the checkpoint."""
+    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, OPTIONS)
+    whole, calls = NoisyStudentTrainer.train, []
+
+    def failing(self, num_steps):
+        calls.append(int(self.step.numpy()))
+        means = whole(self, num_steps)
+        if len(calls) in (1, 4):  # Before the first checkpoint, and after that of step 4.
+            raise tf.errors.UnavailableError(None, None, "503")
+        return means
+
+    monkeypatch.setattr(NoisyStudentTrainer, "train", failing)
+    monkeypatch.setattr(storage_errors.time, "sleep", lambda seconds: None)
+    directory = str(tmp_path / "failing")
+    found = training.train(job, directory, cpu, OPTIONS)
+    assert calls[:6] == [0, 0, 4, 8, 4, 8]
+    assert found.weights_sha256 == unbroken.weights_sha256
+    assert read_manifest(directory)["timing"]["storage_errors"] == 2
+    assert read_manifest(str(tmp_path / "unbroken"))["timing"]["storage_errors"] == 0
+    assert [row["step"] for row in read_history(directory)] == list(range(4, STEPS + 1, 4))
