@@ -8,7 +8,7 @@ TPU_VENV := .venv-tpu
 TPU_COMPILER_VENV := .venv-tpu-compiler
 WORK_DIR ?= runs/digits
 
-.PHONY: demo test test-slow lint format tpu-compile
+.PHONY: demo test test-slow torture lint format tpu-compile
 
 demo: $(VENV)/installed
 	$(BIN)/python -m tpu_scripts.iterate --recipe=digits --work_dir=$(WORK_DIR)
@@ -18,6 +18,10 @@ test: lint
 
 test-slow: $(VENV)/installed-peers
 	$(BIN)/python -m pytest -m slow
+
+# Hours: docs/results/reliability.md.
+torture: $(VENV)/installed-torture
+	$(BIN)/python -m benchmarks.torture.everything
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -49,6 +53,10 @@ $(VENV)/installed-test: $(VENV)/installed requirements-test.txt examples/require
 $(VENV)/installed-peers: $(VENV)/installed-test requirements-peers.txt
 	$(BIN)/pip install --quiet "torch>=2.6" huggingface_hub distributed nbclient ipykernel
 	$(BIN)/pip install --quiet --no-deps --requirement requirements-peers.txt
+	touch $@
+
+$(VENV)/installed-torture: $(VENV)/installed-peers
+	$(BIN)/pip install --quiet "atheris>=3"
 	touch $@
 
 # As on a TPU VM: docs/tpu.md.

@@ -159,13 +159,28 @@ def write_json(path: str, value: object) -> None:
 
 
 def read_json(path: str) -> Any:
-    """The value in a JSON file; errors of storage that pass are waited out."""
+    """The value in a JSON file; errors of storage that pass are waited out.
 
-    def read() -> str:
-        with tf.io.gfile.GFile(path, "r") as file:
+    Raises:
+        InputError: It holds no JSON.
+    """
+
+    def read() -> bytes:
+        with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
 
-    return json.loads(StorageErrors(path).retry(read))
+    try:
+        content = StorageErrors(path).retry(read)
+    except tf.errors.FailedPreconditionError as error:
+        raise InputError(f"{path}: expected a JSON file; received a directory.") from error
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError.
+        raise InputError(
+            f"{path}: expected JSON; received {len(content)} bytes that are none "
+            f"({str(error)[:200]}). Put back a copy, or delete it and run the command "
+            "again that made it."
+        ) from error
 
 
 def sha256(path: str) -> str:

@@ -53,7 +53,7 @@ def augmented_batches(
     if stream.kind == "pseudo_labeled":
         label_format = soft_labels.format_of_set(stream.examples)
     dataset = ordered.map(
-        lambda *raw: _training_example(stream, label_format, *raw),
+        lambda *raw: training_example(stream, label_format, *raw),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -130,7 +130,16 @@ def named_examples(
     return found
 
 
-def _training_example(stream, label_format, path, position, serialized, copy, epoch):
+def training_example(
+    stream: TrainingInput,
+    label_format: LabelFormat | None,
+    path: tf.Tensor,
+    position: tf.Tensor,
+    serialized: tf.Tensor,
+    copy: tf.Tensor,
+    epoch: tf.Tensor,
+) -> dict:
+    """One record, in graph: decoded, with noise; what batches hold, without B."""
     read = _training_features(stream, label_format)
     features = tf.io.parse_single_example(serialized, read)
     identity = record_id(features[records.ID], path, position)
@@ -139,10 +148,12 @@ def _training_example(stream, label_format, path, position, serialized, copy, ep
     image = aug.augmented(encoded, stream.image_size, stream.augmentation, seed)
     if stream.kind == "unlabeled":
         view = stream.teacher_view
+        assert view is not None
         clean = aug.clean(encoded, view.image_size, view.crop)
         return {"image": image, "teacher_image": clean}
     num_classes = stream.examples.num_classes
     if stream.kind == "pseudo_labeled":
+        assert label_format is not None
         return {
             "image": image,
             "label": checked_label(features[records.LABEL], num_classes),

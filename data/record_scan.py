@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from data import files, records
+from data import files, json_form, records
+from data.errors import InputError
 from data.untuned import untuned
 
 MANIFEST = "manifest.json"  # Beside what a stage wrote: `noisy_student.stages.manifest`.
@@ -19,6 +20,8 @@ MANIFEST = "manifest.json"  # Beside what a stage wrote: `noisy_student.stages.m
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4  # Length and its checksum; that of the content.
 _EXAMPLES_AT_ONCE = 16
+
+_FORM = {"shards": {str: {"bytes": int, "records": int}}}
 
 
 def count_records(paths: tuple[str, ...]) -> tuple[int, ...]:
@@ -70,10 +73,11 @@ def _facts(directory: str) -> dict:
     path = os.path.join(directory, MANIFEST)
     if not tf.io.gfile.exists(path):
         return {}
-    manifest = files.read_json(path)
-    facts = manifest.get("shards", {}) if isinstance(manifest, dict) else {}
-    known = {"bytes", "records"}
-    return {name: f for name, f in facts.items() if isinstance(f, dict) and known <= set(f)}
+    try:
+        manifest = json_form.read(path, _FORM, "the manifest of a stage")
+    except InputError:
+        return {}  # It may be of another program's; the files are counted then.
+    return manifest["shards"]
 
 
 def _count_frames(path: str, size: int) -> int | None:
@@ -98,7 +102,8 @@ def _labels(path: str) -> np.ndarray:
     )
     try:
         found = [batch[records.TRUE_LABEL] for batch in untuned(labels).as_numpy_iterator()]
-    except tf.errors.OpError:
+    # TensorFlow quotes the bytes of what is no example in its message.
+    except (tf.errors.OpError, UnicodeDecodeError):
         # Slower, but it says which record it is; or it is a label of another form.
         found = [[records.example_label(example) for example in records.read_shard(path)]]
     return np.concatenate([*found, np.zeros(0, np.int64)]).astype(np.int64)

@@ -203,11 +203,22 @@ def numbered_examples(
 
 
 def example_id(example: tf.train.Example, path: str, position: int) -> str:
-    """`image/id`, or `<file>:<position>` for files without ids."""
+    """`image/id`, or `<file>:<position>` for files without ids.
+
+    Raises:
+        InputError: The id is no UTF-8.
+    """
     value = example.features.feature[ID].bytes_list.value
-    return (
-        value[0].decode() if value and value[0] else f"{path.rsplit('/', 1)[-1]}:{position}"
-    )
+    if not value or not value[0]:
+        return f"{path.rsplit('/', 1)[-1]}:{position}"
+    try:
+        return value[0].decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}, record {position}: expected an `{ID}` in UTF-8; received "
+            f"{value[0][:80]!r}. Mend what wrote these files, or pass --skip_bad_records "
+            "to go on without such records."
+        ) from error
 
 
 def example_label(example: tf.train.Example, key: str = TRUE_LABEL) -> int:

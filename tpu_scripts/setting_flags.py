@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from absl import app, flags, logging
 
 from data.errors import InputError
-from data.printable import PrintableStream, printable
+from data.printable import PrintableStream
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -59,7 +59,7 @@ def run(main: Callable[[], None]) -> None:
 
     What is printed, names of strangers' files too, holds nothing that a terminal obeys.
     """
-    sys.stdout = PrintableStream(sys.stdout)
+    sys.stdout, sys.stderr = PrintableStream(sys.stdout), PrintableStream(sys.stderr)
 
     def guarded(argv):
         if not flags.FLAGS["verbosity"].present:
@@ -71,7 +71,7 @@ def run(main: Callable[[], None]) -> None:
         try:
             return main()
         except (InputError, FloatingPointError) as error:
-            raise SystemExit(printable(f"Error: {error}")) from error
+            raise SystemExit(f"Error: {error}") from error
         except KeyboardInterrupt:
             print("\nStopped. What was finished is kept: the same command goes on from it.")
             raise SystemExit(128 + signal.SIGINT) from None

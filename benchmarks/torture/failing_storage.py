@@ -24,7 +24,7 @@ from noisy_student import tables
 from tpu_scripts import setting_flags
 
 _EVERY = flags.DEFINE_multi_integer(
-    "every", [300, 20, 40], "Which read fails: in training, labeling, evaluation."
+    "every", [300, 50, 40], "Which read fails: in training, labeling, evaluation."
 )
 _STEPS = flags.DEFINE_integer("steps", 400, "Of the training.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", "", "JSON file to write; empty: print only.")

@@ -231,7 +231,7 @@ class _Page(html.parser.HTMLParser):
         for name, value in attrs:
             if name.startswith("on") or (value or "").strip().startswith("javascript:"):
                 self.suspects.append(f"<{tag} {name}={value}>")
-        if tag == "img" and not dict(attrs).get("src", "").startswith("data:"):
+        if tag == "img" and not dict(attrs).get("src", "data:").startswith("data:"):
             self.suspects.append(f"<{tag} {attrs}>")
 
     def handle_data(self, data):
@@ -287,8 +287,9 @@ def _csv_problems(path: str) -> list[str]:
         if cell[:1] in tuple("=+-@\t\r"):
             failures.append(f"{os.path.basename(path)}: a formula: {cell[:40]!r}")
     if os.path.basename(path) == "predictions.csv":
-        files = {row[0].removeprefix("'") for row in rows[1:]}
-        missing = [name for name in FILES if name.removeprefix("'") not in files]
+        files = {row[0][1:] if row[0][:1] == "'" else row[0] for row in rows[1:]}
+        # What begins with a dot is hidden, and no image of a set.
+        missing = {name for name in FILES if name[0] != "."} - files
         failures += [f"predictions.csv: without {name[:60]!r}" for name in missing]
         forms = {unicodedata.normalize("NFC", name) for name in files}
         if len(forms) == len(files):

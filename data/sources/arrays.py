@@ -1,8 +1,11 @@
 """Sources that fit in memory: scikit-learn's digits, and MNIST-format files."""
 
 import gzip
+import io
+import math
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,6 +15,8 @@ from data import images
 from data.errors import InputError
 from data.records import Record
 from data.sources.base import Source
+
+_MOST_PACKED = 1040  # Bytes that a byte of a gzip file can stand for.
 
 
 class ArraySource(Source):
@@ -109,8 +114,8 @@ def _read_idx(directory: str, stem: str, rank: int) -> np.ndarray:
     with tf.io.gfile.GFile(path, "rb") as file:
         content = file.read()
     try:
-        content = gzip.decompress(content) if path.endswith(".gz") else content
-    except (OSError, EOFError) as error:
+        content = _unpacked(content, 4 + 4 * rank) if path.endswith(".gz") else content
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(
             f"{path}: expected a whole gzip file; received a damaged gzip file ({error}). "
             "Download it again."
@@ -122,11 +127,28 @@ def _read_idx(directory: str, stem: str, rank: int) -> np.ndarray:
             f"received a file whose first bytes are {content[:4].hex()!r}. Take the "
             "original file."
         )
-    shape = np.frombuffer(content[4:header], ">u4").astype(int)
+    shape = _shape(content[:header])
     values = np.frombuffer(content[header:], np.uint8)
-    if values.size != shape.prod():
+    if values.size != math.prod(shape):
         raise InputError(
-            f"{path}: expected {shape.prod()} values from its header; received "
+            f"{path}: expected {math.prod(shape)} values from its header; received "
             f"{values.size}. The file is truncated or damaged."
         )
     return values.reshape(shape)
+
+
+def _shape(header: bytes) -> list[int]:
+    return np.frombuffer(header[4:], ">u4").tolist()
+
+
+def _unpacked(content: bytes, header: int) -> bytes:
+    """What a gzip file holds, up to a byte more than its IDX header says."""
+    with gzip.open(io.BytesIO(content)) as file:
+        found = file.read(header)
+        if len(found) < header:
+            return found
+        wanted = math.prod(_shape(found))
+        if wanted > _MOST_PACKED * len(content):  # Deflate packs no better.
+            return found
+        rest = file.read(wanted + 1)
+        return found + rest

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data import bad_records, files, record_scan, records
+from data import bad_records, record_scan, records
 from data.bad_records import Contract
+from data.class_names import read_class_names
 from data.errors import InputError
 from data.records import BadRecord, Record
 from data.sources.base import Source
@@ -109,7 +110,7 @@ class TFRecordSource(Source):
 
     def _stored_class_names(self):
         path = os.path.join(os.path.dirname(self.files[0]), CLASS_NAMES)
-        return files.read_json(path) if tf.io.gfile.exists(path) else None
+        return read_class_names(path) if tf.io.gfile.exists(path) else None
 
     def record_set(self) -> records.RecordSet:
         """The files as they lie."""

@@ -5,6 +5,7 @@ same name means different layers: in a block without expansion `conv2d` is the
 projection, in the others the expansion.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ import tensorflow as tf
 from efficientnet.checkpoints import places
 
 EMA_SUFFIX = "/ExponentialMovingAverage"
+# TensorFlow's reader makes an IndexError of "out of range": a file that ends early.
+_UNREADABLE = (ValueError, IndexError, tf.errors.OpError)
 _STEM = "stem/conv2d/kernel"
 _CLASSIFIER = "head/dense/"
 _LEAVES = {
@@ -69,8 +72,18 @@ def load_tf1_checkpoint(
         for name, shape in found.items()
         if _is_weight(name.removeprefix(scope), suffix, head) and name.startswith(scope)
     }
-    places.assign(wanted, shapes, reader.get_tensor, path)
+    places.assign(wanted, shapes, functools.partial(_tensor, reader, path), path)
     return model
+
+
+def _tensor(reader: Any, path: str, name: str) -> np.ndarray:
+    try:
+        return reader.get_tensor(name)
+    except _UNREADABLE as error:
+        raise ValueError(
+            f"`path`: expected a whole TF1 checkpoint; {name} of {path} cannot be read "
+            f"({error}). Get its files again."
+        ) from error
 
 
 def _is_weight(name: str, suffix: str, head: bool) -> bool:
@@ -98,7 +111,7 @@ def _open(path: str) -> Any:
         path = tf.train.latest_checkpoint(path) or path
     try:
         return tf.train.load_checkpoint(path)
-    except (ValueError, tf.errors.OpError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"`path`: expected the prefix of a TF1 checkpoint, such as "
             f"model.ckpt of model.ckpt.index; received {path!r} ({error})."

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from data import bad_records, evaluation_input, files
+from data import bad_records, evaluation_input, files, json_form
 from data.evaluation_input import EvaluationInput
 from data.records import RecordSet
 from data.storage_errors import StorageErrors
@@ -47,7 +47,7 @@ def evaluate(
         },
     }
     if tf.io.gfile.exists(path):
-        stored = files.read_json(path)
+        stored = read_metrics(path)
         if stored["identity"] == identity:
             return stored["metrics"]
     network, _ = model_files.load_model(model)
@@ -59,6 +59,19 @@ def evaluate(
         metrics[key] = StorageErrors(line).retry(work)
     files.write_json(path, {"identity": identity, "metrics": metrics})
     return metrics
+
+
+def read_metrics(path: str) -> dict:
+    """`identity` of what was measured, and its `metrics` by name of set.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    form = {
+        "identity": {"weights_sha256": str},
+        "metrics": {str: {"images": int, "top_1": float, "top_5": float}},
+    }
+    return json_form.read(path, form, "what a model was measured at")
 
 
 def accuracy_on(

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from data import files
+from data import files, json_form
 from data.storage_errors import StorageErrors
 from noisy_student.evaluation_suite import bootstrap, outcomes
 from noisy_student.evaluation_suite.benchmark import Benchmark, Finished
@@ -24,7 +24,7 @@ from noisy_student.evaluation_suite.evaluated_model import EvaluatedModel
 from noisy_student.evaluation_suite.outcomes import Table
 from noisy_student.lineage.provenance import provenance
 from noisy_student.models.model_files import ModelInfo
-from noisy_student.stages.manifest import Stage, forget_unstarted
+from noisy_student.stages.manifest import Stage, forget_unstarted, stored_manifest
 from noisy_student.stages.parents import Parent
 
 SCORES = "scores.parquet"
@@ -67,7 +67,7 @@ def run(
     results = benchmark.results(done)
     path = os.path.join(output_dir, f"{benchmark.name}.json")
     if was_complete and tf.io.gfile.exists(path):
-        stored = files.read_json(path)
+        stored = json_form.read(path, {"results": dict}, "the report of a benchmark")
         if stored["results"] == results:
             return stored
     report = _report(benchmark, model, stage, results, command)
@@ -160,9 +160,10 @@ def _clean_error(output_dir: str, info: ModelInfo) -> float | None:
     path = os.path.join(output_dir, "imagenet.json")
     if not tf.io.gfile.exists(path):
         return None
-    found = files.read_json(path)
+    form = {"missing": list, "model": dict, "results": {"top_1": float}}
+    found = json_form.read(path, form, "the report of a benchmark")
     same = ("weights_sha256", "image_size", "crop")
-    if found["missing"] or any(found["model"][k] != getattr(info, k) for k in same):
+    if found["missing"] or any(found["model"].get(k) != getattr(info, k) for k in same):
         return None
     return 1 - found["results"]["top_1"]
 
@@ -174,7 +175,7 @@ def _report(
     results: dict,
     command: Sequence[str],
 ) -> dict:
-    info, manifest = model.info, files.read_json(stage.path("manifest.json"))
+    info, manifest = model.info, stored_manifest(stage.path("manifest.json"))
     record = provenance(model.directory, info)
     return {
         "benchmark": benchmark.name,

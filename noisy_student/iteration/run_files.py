@@ -5,14 +5,39 @@ import os
 
 import tensorflow as tf
 
-from data import files
+from data import files, json_form
 from data.errors import InputError
+from data.json_form import optional
 from data.settings import differences
 from noisy_student.config import Config
 from noisy_student.labeling.teacher_calibration import read_calibration, summary_of
 from noisy_student.preparation.preparation import PreparedData
 from noisy_student.stages import layout, lock
 from noisy_student.stages.manifest import read_manifest
+
+_MODEL = {"model": str, "test_top_1": float}
+_PSEUDO_LABELS = {
+    "pool_accuracy": optional(float),
+    "kept": optional(int),
+    "dropped": optional(int),
+    "examples": optional(int),
+    "accuracy": optional(float),
+}
+_SUMMARY = {
+    "config": dict,
+    "class_names": [str],
+    "images": {str: int},
+    "generations": [
+        {
+            **_MODEL,
+            "generation": int,
+            "role": str,
+            "control": optional(_MODEL),
+            "pseudo_labels": optional(_PSEUDO_LABELS),
+        }
+    ],
+    "exported": str,
+}
 
 
 def claim(work_dir: str, config: Config) -> None:
@@ -27,7 +52,8 @@ def claim(work_dir: str, config: Config) -> None:
     if not begun or not tf.io.gfile.exists(path):
         files.write_json(path, dataclasses.asdict(config))
         return
-    changed = differences(files.read_json(path), dataclasses.asdict(config))
+    stored = json_form.read(path, dict, "the configuration of a run")
+    changed = differences(stored, dataclasses.asdict(config))
     if changed:
         raise InputError(
             "`work_dir`: expected a new directory, or that of a run with this "
@@ -38,9 +64,15 @@ def claim(work_dir: str, config: Config) -> None:
 
 
 def finished(work_dir: str) -> dict | None:
-    """The summary of a run that came to its end."""
+    """The summary of a run that came to its end.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     path = os.path.join(work_dir, layout.SUMMARY)
-    return files.read_json(path) if tf.io.gfile.exists(path) else None
+    if not tf.io.gfile.exists(path):
+        return None
+    return json_form.read(path, _SUMMARY, "the summary of a run")
 
 
 def summary(config: Config, data: PreparedData, generations: list[dict]) -> dict:

@@ -33,6 +33,8 @@ _UNREADABLE = (
     OSError,
     ValueError,
     KeyError,
+    RuntimeError,  # Of encrypted archives; NotImplementedError is one too.
+    MemoryError,
     tf.errors.OpError,
 )
 

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from data import files, streams
+from data import files, json_form, streams
 from data.errors import InputError
 from data.records import RecordSet
 from data.settings import differences
@@ -94,7 +94,17 @@ def fitted(probabilities: np.ndarray, labels: np.ndarray) -> dict:
 def read_calibration(directory: str) -> dict | None:
     """What was fitted for these predictions; None where they are not calibrated."""
     path = os.path.join(directory, CALIBRATION)
-    return files.read_json(path) if tf.io.gfile.exists(path) else None
+    if not tf.io.gfile.exists(path):
+        return None
+    reliability = {"expected_calibration_error": float}
+    form = {
+        "identity": dict,
+        "temperature": float,
+        "images": int,
+        "before": reliability,
+        "after": reliability,
+    }
+    return json_form.read(path, form, "the calibration of a teacher")
 
 
 def summary_of(record: dict) -> dict:

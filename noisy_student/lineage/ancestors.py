@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from data import files
+from data import files, json_form
+from data.errors import InputError
+from data.json_form import optional
 from data.records import RecordSet
 from noisy_student.models import model_files
 from noisy_student.stages import layout
-from noisy_student.stages.manifest import MANIFEST
+from noisy_student.stages.manifest import MANIFEST, stored_manifest
 from noisy_student.stages.parents import resolved
 from noisy_student.training import best_model
 
@@ -36,12 +38,76 @@ class Ancestor:
         return self.manifest["directory"]
 
 
+# What lineage and provenance read of finished stages.
+_FORMS = {
+    "train": {
+        "identity": {
+            "labeled_data": str,
+            "pseudo_labeled_data": optional(str),
+            "online_teacher": optional(str),
+            "model": dict,
+            "training": dict,
+            "augmentation": dict,
+            "seed": int,
+            "initial_weights": optional({"weights_sha256": str}),
+        },
+        "results": {
+            "steps": int,
+            "images": {"labeled": int, "pseudo_labeled": optional(int)},
+            "weights_sha256": str,
+            "best": optional({"step": int, "validation_top_1": float}),
+            "skipped_records": optional({"count": int}),
+        },
+    },
+    "label": {
+        "identity": {
+            "teacher_sha256": optional(str),
+            "imported_sha256": optional({str: str}),
+            "unlabeled_data": optional(str),
+            "calibration": optional({"temperature": float, "validation_data": str}),
+        },
+        "results": {
+            "images": optional(int),
+            "mean_confidence": optional(float),
+            "accuracy": optional(float),
+            "skipped_records": optional({"count": int}),
+        },
+    },
+    "balance": {
+        "identity": {"predictions": {str: str}, "unlabeled_data": optional(str)},
+        "results": {
+            "kept": int,
+            "dropped": int,
+            "examples": int,
+            "accuracy": optional(float),
+        },
+    },
+    "prepare": {
+        "identity": {"dataset": str, "seed": int},
+        "results": {"images": optional(int)},
+    },
+    "export": {
+        "identity": dict,
+        "results": {"weights_sha256": optional(str), "record": optional(dict)},
+    },
+}
+
+
 def manifest_of(directory: str) -> dict:
     """The manifest with `directory` added; empty where there is none."""
     path = os.path.join(directory, MANIFEST)
     if not tf.io.gfile.exists(path):
         return {}
-    return {**files.read_json(path), "directory": directory}
+    manifest = stored_manifest(path)
+    problem = manifest["complete"] and json_form.problem(
+        manifest, _FORMS.get(manifest["stage"], {})
+    )
+    if problem:
+        raise InputError(
+            f"{path}: expected what a stage {manifest['stage']!r} puts on record; received "
+            f"{problem}. Put back a copy, or delete its directory and run the stage again."
+        )
+    return {**manifest, "directory": directory}
 
 
 def weights_of(manifest: dict) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from data import files
+from data import json_form
 from data.errors import InputError
 from noisy_student.lineage import ancestors, verification
 from noisy_student.lineage.ancestors import Ancestor
@@ -69,7 +69,8 @@ def last_student(work_dir: str) -> str:
     """
     path = os.path.join(work_dir, layout.SUMMARY)
     if tf.io.gfile.exists(path):
-        return os.path.join(work_dir, files.read_json(path)["exported"])
+        summary = json_form.read(path, {"exported": str}, "the summary of a run")
+        return os.path.join(work_dir, summary["exported"])
     found = [
         (int(generation.rpartition("_")[2]), stage["directory"])
         for generation in tf.io.gfile.glob(os.path.join(work_dir, layout.GENERATIONS))
@@ -132,7 +133,7 @@ class _Walk:
             self._add(manifest)
 
     def _pseudo_labels(self, training: dict) -> None:
-        wanted = training["identity"]["pseudo_labeled_data"]
+        wanted = training["identity"].get("pseudo_labeled_data")
         if not wanted or training["identity"].get("online_teacher"):
             return
         found = ancestors.balanced(training)

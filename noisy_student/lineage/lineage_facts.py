@@ -93,7 +93,7 @@ def _model(manifest: dict) -> dict:
     record = provenance.training_facts(directory, manifest)
     labeled = record.pop("data")["labeled"]
     record["data"] = {"labeled": {**labeled, "fingerprint": identity["labeled_data"]}}
-    if fingerprint := identity["pseudo_labeled_data"]:
+    if fingerprint := identity.get("pseudo_labeled_data"):
         images = manifest["results"].get("images", {}).get("pseudo_labeled")
         name = "unlabeled" if identity.get("online_teacher") else "pseudo_labeled"
         record["data"][name] = {"images": images, "fingerprint": fingerprint}

@@ -10,9 +10,9 @@ import os
 
 import tensorflow as tf
 
-from data import files
+from data import json_form
 from noisy_student import recipes
-from noisy_student.evaluation.evaluation import METRICS
+from noisy_student.evaluation.evaluation import METRICS, read_metrics
 from noisy_student.lineage import ancestors
 from noisy_student.lineage.ancestors import above, name_of
 from noisy_student.models.model_files import ModelInfo
@@ -82,7 +82,7 @@ def _teacher(training: dict, balanced: dict) -> tuple[str | None, dict]:
 def training_facts(model: str, manifest: dict) -> dict:
     """What `provenance` says of a training, but for its metrics and lineage."""
     identity = manifest["identity"]
-    role, generation = _place(model, bool(identity["pseudo_labeled_data"]))
+    role, generation = _place(model, bool(identity.get("pseudo_labeled_data")))
     config = _run_config(model, role, identity)
     return {
         "role": role,
@@ -110,7 +110,7 @@ def _run_config(model: str, role: str | None, identity: dict) -> dict:
     path = os.path.join(above(above(model)), layout.CONFIG)
     if not role or not tf.io.gfile.exists(path):
         return {}
-    config = files.read_json(path)
+    config = json_form.read(path, dict, "the configuration of a run")
     prefix = "teacher" if role == "teacher" else "student"
     parts = {"model": prefix, "training": f"{prefix}_training"}
     same = all(config.get(theirs) == identity[own] for own, theirs in parts.items())
@@ -138,7 +138,7 @@ def metrics(model: str, info: ModelInfo) -> dict:
 
 def _stored_metrics(model: str) -> dict:
     path = os.path.join(model, METRICS)
-    return files.read_json(path) if tf.io.gfile.exists(path) else {}
+    return read_metrics(path) if tf.io.gfile.exists(path) else {}
 
 
 def _data(model: str, manifest: dict, config: dict) -> dict:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from data import files
 from data.errors import InputError
-from noisy_student.evaluation.evaluation import METRICS
+from noisy_student.evaluation.evaluation import METRICS, read_metrics
 from noisy_student.labeling.teacher_calibration import CALIBRATION, read_calibration
 from noisy_student.lineage import ancestors
 from noisy_student.lineage.ancestors import Ancestor
@@ -76,7 +76,7 @@ def of_model(manifest: dict) -> list[Mismatch]:
         stored = f"a file that cannot be read: {' '.join(str(error).split())[:200]}"
     found += _compared(network, what, on_record, stored)
     if tf.io.gfile.exists(metrics):
-        measured = files.read_json(metrics)["identity"]["weights_sha256"]
+        measured = read_metrics(metrics)["identity"]["weights_sha256"]
         found += _compared(metrics, f"{what} of the model measured", on_record, measured)
     return found
 

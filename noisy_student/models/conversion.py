@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 import efficientnet
-from data import files
+from data import files, storage_errors
 from data.errors import InputError
 from efficientnet import checkpoints
 from noisy_student.models import model_files
@@ -158,12 +158,12 @@ def _class_names(names: list[str] | None, count: int) -> list[str]:
 def _own_model(path: str) -> keras.Model:
     if tf.io.gfile.isdir(path):
         return model_files.load_model(path)[0]
-    return keras.saving.load_model(path, compile=False)
+    return model_files.load_keras(path)
 
 
 def _application(path: str, variant: str, num_classes: int) -> keras.Model:
     if path.endswith(".keras"):
-        return keras.saving.load_model(path, compile=False)
+        return model_files.load_keras(path)
     name = variant.replace("efficientnet-b", "EfficientNetB")
     make = getattr(keras.applications, name, None)
     if make is None:
@@ -172,8 +172,24 @@ def _application(path: str, variant: str, num_classes: int) -> keras.Model:
             f"received {variant!r}."
         )
     model = make(weights=None, classes=num_classes)
+    load_weights(model, path)
+    return model
+
+
+def load_weights(model: keras.Model, path: str) -> None:
+    """Fills a model with a Keras weights file.
+
+    Raises:
+        InputError: It is damaged, or of another model.
+    """
     try:
         model.load_weights(path)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"expected a Keras weights file; {path}: {error}") from error
-    return model
+    # Of a damaged file come errors of all kinds: of HDF5, of NumPy and of layers.
+    except Exception as error:
+        if isinstance(error, (MemoryError, *storage_errors.PASSING)):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"`checkpoint`: expected a Keras weights file; {path} cannot be loaded "
+            f"({type(error).__name__}: {reason.rstrip('.')})."
+        ) from error

@@ -7,17 +7,19 @@ crop, and a digest of the weights by which later stages name the model.
 import dataclasses
 import hashlib
 import os
+import zipfile
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from data import files
+from data import files, storage_errors
 from data.errors import InputError
 from data.settings import from_dict
 from noisy_student import own_model
 
 MODEL, INFO = "model.keras", "model.json"
+_MOST_UNPACKED = 10  # Times the size of the file.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,18 @@ def load_info(directory: str, argument: str = "model") -> ModelInfo:
             f"`{argument}`: expected a directory with {MODEL} and {INFO}, as training "
             f"writes it; received {directory}."
         )
-    return from_dict(ModelInfo, files.read_json(path))
+    values = files.read_json(path)
+    try:
+        info = from_dict(ModelInfo, values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    names = info.class_names
+    if not names or len(set(names)) < len(names) or info.image_size < 1:
+        raise InputError(
+            f"{path}: expected different class names and an image size from 1 on; "
+            f"received {str(names)[:100]} and {info.image_size}. Put back a copy."
+        )
+    return info
 
 
 def load_model(directory: str) -> tuple[keras.Model, ModelInfo]:
@@ -117,16 +130,55 @@ def _load(directory: str) -> tuple[keras.Model, ModelInfo]:
     info = load_info(directory)
     own_model.register_layers(info.variant)
     try:
-        model = keras.saving.load_model(os.path.join(directory, MODEL), compile=False)
-    except TypeError as error:
-        if not own_model.is_own(info.variant):
+        model = load_keras(os.path.join(directory, MODEL))
+    except InputError as error:
+        if not (own_model.is_own(info.variant) and isinstance(error.__cause__, TypeError)):
             raise
         raise InputError(
             f"{directory}: expected the layers of {info.variant} to be known to Keras; "
-            f"{' '.join(str(error).split())[:200]} Run where its module can be imported, "
-            "and register its layers with @keras.saving.register_keras_serializable."
+            f"{' '.join(str(error.__cause__).split())[:200]} Run where its module can be "
+            "imported, and register its layers with "
+            "@keras.saving.register_keras_serializable."
         ) from error
     return model, info
+
+
+def load_keras(path: str) -> keras.Model:
+    """A `.keras` file, whoever made it: nothing in it is run as code.
+
+    Keras refuses what would be (`safe_mode`; SECURITY.md).
+
+    Raises:
+        InputError: It is damaged, holds what would be run, or unpacks to far more than
+            it is, or Keras does not know one of its layers.
+    """
+    try:
+        _check_unpacked(path)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except InputError:
+        raise
+    # Of damaged or strange files come errors of all kinds: of zip, JSON, HDF5 and layers.
+    except Exception as error:
+        if isinstance(error, (MemoryError, *storage_errors.PASSING)):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{path}: expected a whole .keras file; Keras could not load it "
+            f"({type(error).__name__}: {reason.rstrip('.')}). Put back a copy, or run the "
+            "command again that made it."
+        ) from error
+
+
+def _check_unpacked(path: str) -> None:
+    with tf.io.gfile.GFile(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    packed = tf.io.gfile.stat(path).length
+    if unpacked > _MOST_UNPACKED * packed + 2**20:
+        raise InputError(
+            f"{path}: expected a .keras file, whose parts are hardly packed; its "
+            f"{packed:,} bytes unpack to {unpacked:,}. Do not load it: it may be made to "
+            "fill memory."
+        )
 
 
 def weights_digest(model: keras.Model, variant: str = "") -> str:

@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from data.printable import printable
 from noisy_student.stages import layout
 
 COLORS = {"teacher": "#8a8f98", "control": "#e8833a", "student": "#2f80d0"}
@@ -188,7 +189,7 @@ def _line(name: str) -> dict[str, Any]:
 
 def _short(name: str) -> str:
     """Without what matplotlib would take for a formula."""
-    name = name.replace("$", r"\$")
+    name = printable(name.replace("$", r"\$"))
     return name if len(name) <= 24 else f"{name[:23]}…"
 
 

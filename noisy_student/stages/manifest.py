@@ -14,14 +14,31 @@ from typing import Any
 
 import tensorflow as tf
 
-from data import files
+from data import files, json_form
 from data.errors import InputError
+from data.json_form import optional
 from data.record_scan import MANIFEST
 from data.settings import differences
 from noisy_student.stages.code_version import code_version
 from noisy_student.stages.parents import Parent
 
 _FINISHED = "finished_shards"
+_SHARD = {"records": int, "bytes": int, "sha256": str}
+_FORM = {
+    "stage": str,
+    "identity": dict,
+    "complete": bool,
+    "shards": {str: _SHARD},
+    "results": dict,
+    "created": str,
+    "timing": dict,
+    "parents": optional({str: {"directory": str, "digest": str}}),
+}
+_TRAINING = {
+    "identity": {"model": dict, "training": dict, "augmentation": dict},
+    "results": {"images": {"labeled": int}},
+}
+_REMEDY = "Put back a copy, or delete its directory and run the stage again."
 
 
 class Stage:
@@ -78,7 +95,7 @@ class Stage:
 
     def _read(self) -> None:
         """Takes over what is on record, perhaps by another worker."""
-        self._manifest = files.read_json(self._path)
+        self._manifest = stored_manifest(self._path)
         old = {"stage": self._manifest["stage"], **self._manifest["identity"]}
         changed = differences(old, {"stage": self._name, **self._identity})
         if changed:
@@ -203,8 +220,9 @@ class Stage:
         stage; `finish` moves them into the manifest.
         """
         try:
-            return files.read_json(self._shard_path(name))
-        except tf.errors.NotFoundError:
+            return json_form.read(self._shard_path(name), _SHARD, "facts of a shard")
+        # Of a damaged one the shard is made again.
+        except (tf.errors.NotFoundError, InputError):
             return None
 
     def _shard_path(self, name):
@@ -226,14 +244,14 @@ def forget_unstarted(directory: str) -> None:
     path = os.path.join(directory, MANIFEST)
     folder = os.path.join(directory, _FINISHED)  # No glob: its name may hold a pattern.
     notes = tf.io.gfile.isdir(folder) and tf.io.gfile.listdir(folder)
-    if tf.io.gfile.exists(path) and not notes and not files.read_json(path)["complete"]:
+    if tf.io.gfile.exists(path) and not notes and not stored_manifest(path)["complete"]:
         tf.io.gfile.remove(path)
 
 
 def is_complete(directory: str) -> bool:
     """Whether `directory` holds a stage that is on record as done."""
     path = os.path.join(directory, MANIFEST)
-    return tf.io.gfile.exists(path) and files.read_json(path)["complete"]
+    return tf.io.gfile.exists(path) and stored_manifest(path)["complete"]
 
 
 def read_manifest(directory: str) -> dict:
@@ -247,13 +265,29 @@ def read_manifest(directory: str) -> dict:
         raise InputError(
             f"{directory}: expected a finished stage with a {MANIFEST}; found none."
         )
-    manifest = files.read_json(path)
+    manifest = stored_manifest(path)
     if not manifest["complete"]:
         raise InputError(
             f"{directory}: expected a finished stage; received the stage "
             f"{manifest['stage']!r} half done. Run its command again: it goes on where it "
             "stopped."
         )
+    return manifest
+
+
+def stored_manifest(path: str) -> dict:
+    """A manifest with all that the code relies on.
+
+    Raises:
+        InputError: It lacks something, has it in another form, or names a file elsewhere.
+    """
+    manifest = json_form.read(path, _FORM, "the manifest of a stage", _REMEDY)
+    for name in manifest["shards"]:
+        if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == "..":
+            raise InputError(
+                f"{path}: expected shards in its own directory; received {name[:80]!r}. "
+                f"{_REMEDY}"
+            )
     return manifest
 
 
@@ -271,12 +305,22 @@ def training_record(model: str, weights_sha256: str) -> dict | None:
     Args:
         model: Directory of a model.
         weights_sha256: Of its `model.json`.
+
+    Raises:
+        InputError: The manifest is damaged.
     """
     if not tf.io.gfile.exists(os.path.join(model, MANIFEST)):
         return None
     manifest = read_manifest(model)
     same = manifest["results"].get("weights_sha256") == weights_sha256
-    return manifest if manifest["stage"] == "train" and same else None
+    if manifest["stage"] != "train" or not same:
+        return None
+    if problem := json_form.problem(manifest, _TRAINING):
+        raise InputError(
+            f"{os.path.join(model, MANIFEST)}: expected the manifest of a training; "
+            f"received {problem}. {_REMEDY}"
+        )
+    return manifest
 
 
 def now() -> str:

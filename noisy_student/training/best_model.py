@@ -4,7 +4,7 @@ import os
 
 import tensorflow as tf
 
-from data import files, streams
+from data import files, json_form, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student.evaluation.evaluation import BATCH_SIZE, accuracy_on
@@ -107,4 +107,7 @@ class BestModel:
     def record(self) -> dict | None:
         """`step` and `validation_top_1` of the best so far."""
         path = os.path.join(self._directory, RECORD)
-        return files.read_json(path) if tf.io.gfile.exists(path) else None
+        if not tf.io.gfile.exists(path):
+            return None
+        form = {"step": int, "validation_top_1": float}
+        return json_form.read(path, form, "the record of the best model")

@@ -18,6 +18,8 @@ from data.settings import from_dict
 from efficientnet.freezing import num_blocks
 from noisy_student import own_model
 from noisy_student.config import ModelConfig, TrainingConfig
+from noisy_student.config.ranges import check_positive
+from noisy_student.config.training import check_training
 from noisy_student.models import model_files
 from noisy_student.models.warm_start import initial_weights
 from noisy_student.stages.manifest import training_record
@@ -47,10 +49,11 @@ def default_settings(model: str) -> tuple[ModelConfig, TrainingConfig]:
     record = training_record(model, info.weights_sha256)
     if record:
         network = from_dict(ModelConfig, record["identity"]["model"])
-        training = _continued(
-            from_dict(TrainingConfig, record["identity"]["training"]),
-            record["results"]["images"]["labeled"],
-        )
+        training = from_dict(TrainingConfig, record["identity"]["training"])
+        check_training(training)
+        images = record["results"]["images"]["labeled"]
+        check_positive("images", images)
+        training = _continued(training, images)
     else:
         # convert_checkpoint writes this crop for this kind of network alone.
         network = ModelConfig(variant=info.variant, small_image=info.crop == "pad")

@@ -6,9 +6,11 @@ import os
 
 import tensorflow as tf
 
+from data import json_form
 from noisy_student.stages import full_disk
 
 HISTORY = "history.jsonl"
+_ROW = {"step": int, "timing": {"seconds": json_form.optional(float)}}
 
 
 class HistoryWriter:
@@ -40,10 +42,12 @@ def read_history(directory: str) -> list[dict]:
     if not tf.io.gfile.exists(path):
         return []
     rows: list[dict] = []
-    with tf.io.gfile.GFile(path, "r") as history:
+    with tf.io.gfile.GFile(path, "rb") as history:
         for line in history.read().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # Cut off by a kill.
+            with contextlib.suppress(ValueError, RecursionError):  # Cut off by a kill.
                 row = json.loads(line)
+                if json_form.problem(row, _ROW):
+                    continue
                 while rows and rows[-1]["step"] >= row["step"]:
                     rows.pop()  # Done again, from a checkpoint before it.
                 rows.append(row)
@@ -66,7 +70,7 @@ def timing(directory: str, images_per_step: int, replicas: int) -> dict:
     """
     seconds, images, before = 0.0, 0, 0
     for row in read_history(directory):
-        if "seconds" in row["timing"]:
+        if row["timing"].get("seconds") is not None:
             seconds += row["timing"]["seconds"]
             images += (row["step"] - before) * images_per_step
         before = row["step"]

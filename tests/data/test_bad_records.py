@@ -18,6 +18,7 @@ from data import (
     sources,
     streams,
 )
+from data.bad_records import Contract
 from data.errors import InputError
 from data.evaluation_input import EvaluationInput
 from data.records import Record, RecordSet
@@ -192,6 +193,39 @@ def test_pseudo_labeled_garbage_is_named(make_set):
     replace_records(examples.files[1], lambda at, row: b"\xff\xfe" if at == 1 else row)
     with pytest.raises(InputError, match=rf"{FILE}, record 1: expected a serialized"):
         train(examples, kind="pseudo_labeled")
+
+
+@pytest.mark.parametrize("run", [train, evaluate])
+def test_what_tensorflows_parser_alone_refuses_is_named(make_set, run):
+    """An entry without a key: protobuf reads it, the pipeline's parser does not."""
+    examples = make_set()
+    entry = b"\n\x02\x12\x00"
+
+    def spoil(position, row):
+        if position != POSITION:
+            return row
+        features = tf.train.Example.FromString(row).features
+        inner = features.SerializeToString(deterministic=True) + entry
+        assert len(inner) >= 128  # So that its length takes two bytes.
+        length = bytes([len(inner) & 0x7F | 0x80, len(inner) >> 7])
+        spoilt = b"\n" + length + inner
+        assert tf.train.Example.FromString(spoilt).features.feature[records.IMAGE]
+        return spoilt
+
+    replace_records(examples.files[1], spoil)
+    with pytest.raises(InputError) as error:
+        run(examples)
+    assert_named(error, "that TensorFlow's parser reads")
+
+
+def test_an_id_that_is_no_text_is_named(make_set):
+    path = make_set(spoil=having(records.ID, b"\xff\xfe")).files[1]
+    bad = bad_records.find_first([path], Contract("labeled", 3))
+    assert (bad.position, bad.id) == (POSITION, "")
+    assert "`image/id`: expected UTF-8; received b'\\xff\\xfe'" in bad.problem
+    *_, (position, example), _, _ = records.numbered_examples(path)
+    with pytest.raises(InputError, match=rf"{FILE}, record {POSITION}: expected .* UTF-8"):
+        records.example_id(example, path, position)
 
 
 def cut(path, count=10):

@@ -4,6 +4,7 @@ import collections
 import gzip
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -337,12 +338,24 @@ def test_missing_idx_files_are_named(idx):
             lambda x: x[:40] + bytes(x[40] ^ 255 for _ in "a") + x[41:],
             "damaged gzip",
         ),
+        (".gz", lambda x: x[:10] + b"\xff" * 9 + x[19:], "damaged gzip"),  # zlib's error.
     ],
 )
 def test_damaged_idx_files_are_named_with_the_reason(idx, end, change, message):
     make, _, _ = idx
     with pytest.raises(InputError, match=rf"train-images-idx3-ubyte.*: .*{message}"):
         sources.open_source(make(end=end, change_images=change))
+
+
+def test_gzip_file_is_unpacked_no_further_than_its_header_says(idx):
+    """A hundred megabytes of zeros behind five images."""
+    make, _, _ = idx
+    bomb = gzip.compress(bytes(100 * 2**20))  # Packed files may follow one another.
+    tracemalloc.start()
+    with pytest.raises(InputError, match="expected 120 values from its header; received"):
+        sources.open_source(make(end=".gz", change_images=lambda x: x + bomb))
+    assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    tracemalloc.stop()
 
 
 def test_as_many_labels_as_images_are_expected(idx):
@@ -714,3 +727,12 @@ def test_an_unknown_tfds_name_is_refused_in_one_line():
     with pytest.raises(InputError, match="tfds:mnst: expected a data set of") as caught:
         sources.open_source("tfds:mnst")
     assert len(str(caught.value)) < 300
+
+
+def test_labels_of_what_is_no_example_are_refused_by_name(tmp_path):
+    """TensorFlow's message quotes the bytes, which are no text."""
+    path = str(tmp_path / "a.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
+        writer.write(b"\n\xd2\x01\n\x1a\n\xff\xfe")
+    with pytest.raises(InputError, match=r"a.tfrecord after 0 records: .*tf.train.Example"):
+        record_scan.read_labels((path,))

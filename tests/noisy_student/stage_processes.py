@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from benchmarks.torture.small_run import cpu_seconds
 from data import files
 from noisy_student.stages.manifest import MANIFEST
 from noisy_student.training import checkpoints
@@ -100,15 +101,6 @@ class StageProcess:
     def _printed(self) -> str:
         with open(self._log) as log:
             return log.read()[-3000:]
-
-
-def cpu_seconds(process: int) -> float:
-    """Of a process by its number, all threads; 0 where it is no more."""
-    with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()  # From the third on: proc(5).
-        ticks = int(fields[11]) + int(fields[12])  # utime, stime
-        return ticks / os.sysconf("SC_CLK_TCK")
-    return 0.0
 
 
 class Found:

@@ -97,6 +97,21 @@ def test_other_number_of_classes_fits_without_the_head():
         tf1.load_tf1_checkpoint(model, path_of("tf1_tiny64"))
 
 
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001"])
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damaged_checkpoint_is_refused_by_name(tmp_path, part, damage):
+    path = str(tmp_path / "model.ckpt")
+    tf1.save_tf1_checkpoint(network("tf1_tiny64"), path, "efficientnet-b2")
+    content = bytearray((tmp_path / f"model.ckpt{part}").read_bytes())
+    middle = len(content) // 2
+    content[middle] ^= 1
+    changed = content[:middle] if damage == "cut" else content
+    (tmp_path / f"model.ckpt{part}").write_bytes(bytes(changed))
+    model = network("tf1_tiny64")
+    with pytest.raises(ValueError, match="`path`: expected .*model.ckpt"):
+        tf1.load_tf1_checkpoint(model, path)
+
+
 def test_other_variant_is_refused_with_the_first_shapes():
     with pytest.raises(ValueError, match=r"efficientnet-b2/\S+ of shape .*another variant"):
         tf1.load_tf1_checkpoint(network("tf1_tiny64", width=0.5), path_of("tf1_tiny64"))

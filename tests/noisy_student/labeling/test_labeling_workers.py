@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from benchmarks.torture.small_run import cpu_seconds
 from data import files
 from data.errors import InputError
 from noisy_student.labeling import labeling
@@ -21,7 +22,7 @@ from noisy_student.models import model_files
 from noisy_student.preparation import preparation
 from noisy_student.stages.manifest import MANIFEST, is_complete, read_manifest
 from tests.conftest import tiny_config
-from tests.noisy_student.stage_processes import cpu_seconds, finished_pieces
+from tests.noisy_student.stage_processes import finished_pieces
 from tests.tpu_scripts.test_scripts import run_script
 
 WORKERS = 3

@@ -319,7 +319,13 @@ def test_temperature_that_is_not_that_of_the_labels_is_refused(tmp_path):
     labeling = {"directory": str(tmp_path), "identity": identity}
     (mismatch,) = verification.of_calibration(labeling)
     assert mismatch.found == "nothing there"
-    record = {"identity": {"teacher_sha256": "123", **fitted_on}, "temperature": 1.5}
+    record = {
+        "identity": {"teacher_sha256": "123", **fitted_on},
+        "temperature": 1.5,
+        "images": 10,
+        "before": {"expected_calibration_error": 0.2},
+        "after": {"expected_calibration_error": 0.1},
+    }
     path = str(tmp_path / "calibration.json")
     files.write_json(path, record)
     assert verification.of_calibration(labeling) == []

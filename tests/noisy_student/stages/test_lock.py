@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import os
+import re
 import signal
+import sys
 import time
 
 import pytest
@@ -50,8 +52,9 @@ def kill(process):
 
 
 def test_second_process_is_told_of_the_first(tmp_path, holder):
+    command = re.escape(sys.orig_argv[-1])  # Under xdist it is no command of pytest's.
     expected = (
-        f"run: expected a directory that no.*; process {holder} on .*, since .*pytest"
+        f"run: expected a directory that no.*; process {holder} on .*, since .*{command}"
     )
     with pytest.raises(InputError, match=expected), lock.held(str(tmp_path / "run")):
         pass

@@ -1,6 +1,7 @@
 """Stages remember what is done, notice what is lost, and refuse what differs."""
 
 import concurrent.futures
+import glob
 import os
 import threading
 
@@ -125,3 +126,34 @@ def test_of_two_that_claim_a_directory_at_once_one_is_refused(stage):
 
 def reopened_as(stage, teacher):
     return Stage(stage.directory, "label", {"teacher": teacher})
+
+
+MANIFEST_DAMAGES = {
+    "no shards": lambda m: m.pop("shards"),
+    "no object": lambda m: m.update(identity=[]),
+    "shard without size": lambda m: m["shards"]["one"].pop("bytes"),
+    "shard elsewhere": lambda m: m["shards"].update({"../x": m["shards"]["one"]}),
+    "absolute shard": lambda m: m["shards"].update({"/etc/x": m["shards"]["one"]}),
+}
+
+
+@pytest.mark.parametrize("damage", MANIFEST_DAMAGES)
+def test_damaged_manifest_is_one_message(stage, damage):
+    write(stage, "one")
+    stage.finish(["one"])
+    path = stage.path("manifest.json")
+    manifest = files.read_json(path)
+    MANIFEST_DAMAGES[damage](manifest)
+    files.write_json(path, manifest)
+    with pytest.raises(InputError, match=r"manifest.json: expected .*delete its directory"):
+        read_manifest(stage.directory)
+    with pytest.raises(InputError, match=r"manifest.json: expected"):
+        reopened(stage)
+
+
+def test_shard_whose_note_is_damaged_is_made_again(stage):
+    write(stage, "one")
+    (note,) = glob.glob(stage.path("finished_shards/*"))
+    with open(note, "w") as file:
+        file.write('{"records": 1')
+    assert not stage.finished_shard("one")

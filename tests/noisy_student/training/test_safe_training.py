@@ -377,9 +377,10 @@ def test_evaluation_without_validation_data_is_refused(job, cpu, tmp_path):
         LoopOptions(evaluation_interval="5")
 
 
-def test_storage_that_fails_for_a_while_changes_nothing(job, cpu, tmp_path, monkeypatch):
+def test_storage_that_fails_for_a_while_changes_nothing(
+    job, unbroken, cpu, tmp_path, monkeypatch
+):
     """An error in the midst of a loop: its steps are done again, from the checkpoint."""
-    unbroken = training.train(job, str(tmp_path / "unbroken"), cpu, OPTIONS)
     whole, calls = NoisyStudentTrainer.train, []
 
     def failing(self, num_steps):
@@ -394,7 +395,7 @@ def test_storage_that_fails_for_a_while_changes_nothing(job, cpu, tmp_path, monk
     directory = str(tmp_path / "failing")
     found = training.train(job, directory, cpu, OPTIONS)
     assert calls[:6] == [0, 0, 4, 8, 4, 8]
-    assert found.weights_sha256 == unbroken.weights_sha256
+    assert found.weights_sha256 == unbroken[1].weights_sha256
     assert read_manifest(directory)["timing"]["storage_errors"] == 2
-    assert read_manifest(str(tmp_path / "unbroken"))["timing"]["storage_errors"] == 0
+    assert read_manifest(unbroken[0])["timing"]["storage_errors"] == 0
     assert [row["step"] for row in read_history(directory)] == list(range(4, STEPS + 1, 4))
