@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from data import full_disk
 from data.errors import InputError
 from data.storage_errors import StorageErrors
 
@@ -49,11 +50,20 @@ def atomic_path(path: str) -> Iterator[str]:
 
     Object stores publish a file only when it is closed and have no cheap
     rename, so there the path itself is yielded.
+
+    Raises:
+        InputError: The disk is full.
     """
-    tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-    if not is_local(path):
-        yield path
-        return
+    with full_disk.explained(os.path.dirname(path) or ".", os.path.basename(path)):
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        if is_local(path):
+            yield from _renamed(path)
+        else:
+            yield path
+
+
+def _renamed(path: str) -> Iterator[str]:
+    """A name beside it, which becomes `path` when nothing went wrong."""
     # Keeps the file type at the end, `.weights.h5` too: Keras looks at it.
     directory, name = os.path.split(path)
     stem, dot, extension = name.partition(".")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from data import augmentation, files
+from data import augmentation, files, full_disk
 from data.errors import InputError
 from noisy_student.export import model_card, tflite
 from noisy_student.lineage.provenance import RECORD, provenance
@@ -189,6 +189,13 @@ def _save(classifier: ImageClassifier, path: str) -> None:
         tf.saved_model.save(classifier, path, signatures=signatures)
         return
     temporary = path + files.TEMPORARY_SUFFIX
-    tf.saved_model.save(classifier, temporary, signatures=signatures)
+    shutil.rmtree(temporary, ignore_errors=True)  # Of a process that was killed.
+    try:
+        with full_disk.explained(os.path.dirname(path), "the SavedModel"):
+            tf.saved_model.save(classifier, temporary, signatures=signatures)
+    except BaseException:
+        # TensorFlow leaves a file of another name each time.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(path, ignore_errors=True)
     os.rename(temporary, path)

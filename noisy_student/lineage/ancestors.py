@@ -250,14 +250,14 @@ def _fingerprints(child: dict, role: str, fingerprint: str) -> set[str]:
     Where records were skipped, which ones is part of the fingerprint in the identity;
     the parent has that of the whole files.
     """
-    skipped = child["results"].get("skipped_records", {}).get("count")
-    parent = child.get("parents", {}).get(role)
+    skipped = (child["results"].get("skipped_records") or {}).get("count")
+    parent = (child.get("parents") or {}).get(role)
     return {fingerprint, parent["digest"]} if skipped and parent else {fingerprint}
 
 
 def _recorded(child: dict, role: str, read: Callable = manifest_of) -> dict:
     """What lies where the child's manifest says; empty where it says or finds nothing."""
-    parent = child.get("parents", {}).get(role)
+    parent = (child.get("parents") or {}).get(role)
     return read(resolved(parent["directory"], child["directory"])) if parent else {}
 
 

@@ -155,7 +155,7 @@ class _Walk:
         identity = labeling["identity"]
         for role, fingerprint in (
             ("unlabeled_data", identity.get("unlabeled_data")),
-            ("validation_data", identity.get("calibration", {}).get("validation_data")),
+            ("validation_data", (identity.get("calibration") or {}).get("validation_data")),
         ):
             if fingerprint:
                 self._follow_data(labeling, role, fingerprint)

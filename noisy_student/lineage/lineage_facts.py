@@ -120,7 +120,7 @@ def _labeling(manifest: dict) -> dict:
         "fingerprint": identity.get("unlabeled_data"),
         "mean_confidence": results.get("mean_confidence"),
         "accuracy": results.get("accuracy"),
-        "temperature": identity.get("calibration", {}).get("temperature"),
+        "temperature": (identity.get("calibration") or {}).get("temperature"),
         "settings": _settings_of(manifest),
     }
 

@@ -20,8 +20,8 @@ def table(summary: dict) -> list[list[str]]:
         ]
     ]
     for outcome in summary["generations"]:
-        labels = outcome.get("pseudo_labels", {})
-        control = outcome.get("control", {})
+        labels = outcome.get("pseudo_labels") or {}
+        control = outcome.get("control") or {}
         rows.append(
             [
                 f"{outcome['generation']} ({outcome['role']})",

@@ -283,7 +283,8 @@ def stored_manifest(path: str) -> dict:
     """
     manifest = json_form.read(path, _FORM, "the manifest of a stage", _REMEDY)
     for name in manifest["shards"]:
-        if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == "..":
+        outside = os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == ".."
+        if outside or not name.isprintable():
             raise InputError(
                 f"{path}: expected shards in its own directory; received {name[:80]!r}. "
                 f"{_REMEDY}"

@@ -4,13 +4,12 @@ import os
 
 import tensorflow as tf
 
-from data import files, json_form, streams
+from data import files, full_disk, json_form, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student.evaluation.evaluation import BATCH_SIZE, accuracy_on
 from noisy_student.models import model_files
 from noisy_student.models.inference import Predictor
-from noisy_student.stages import full_disk
 from noisy_student.strategy import several_workers
 from noisy_student.training.train_step import NoisyStudentTrainer
 

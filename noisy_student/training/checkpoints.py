@@ -13,10 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from data import files
+from data import files, full_disk
 from data.errors import InputError
 from data.storage_errors import PASSING, StorageErrors
-from noisy_student.stages import full_disk
 
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 _STATE = "checkpoint"  # The manager's list of its checkpoints.

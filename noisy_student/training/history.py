@@ -6,8 +6,7 @@ import os
 
 import tensorflow as tf
 
-from data import json_form
-from noisy_student.stages import full_disk
+from data import full_disk, json_form
 
 HISTORY = "history.jsonl"
 _ROW = {"step": int, "timing": {"seconds": json_form.optional(float)}}

@@ -11,14 +11,14 @@ import tempfile
 
 import tensorflow as tf
 
-from data import bad_records, service_workers, streams
+from data import bad_records, full_disk, service_workers, streams
 from data.errors import InputError
 from data.records import RecordSet
 from data.storage_errors import StorageErrors
 from efficientnet import freezing
 from noisy_student.config import check_model, check_training, check_warmup
 from noisy_student.models import model_files, warm_start
-from noisy_student.stages import full_disk, lock
+from noisy_student.stages import lock
 from noisy_student.stages.manifest import Stage, is_complete
 from noisy_student.strategy import (
     check_group_size,

@@ -15,11 +15,10 @@ import time
 import orbit
 import tensorflow as tf
 
-from data import service_workers
+from data import full_disk, service_workers
 from data.errors import InputError
 from data.settings import setting
 from noisy_student.config import duration
-from noisy_student.stages import full_disk
 from noisy_student.stages.progress import Progress
 from noisy_student.training import bad_step, best_model, checkpoints, history
 from noisy_student.training.job import TrainingJob

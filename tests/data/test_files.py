@@ -1,5 +1,6 @@
 """Files appear whole or not at all."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -127,3 +128,18 @@ def test_temporary_files_of_a_killed_process_are_swept(tmp_path):
     assert files.TEMPORARY_SUFFIX in left
     files.sweep(str(tmp_path))
     assert not os.listdir(tmp_path)
+
+
+def _write_until_the_disk_is_full(path):
+    with files.atomic_open(path) as file:
+        file.write("new")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_full_disk_is_one_message_for_every_file(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with pytest.raises(InputError, match="expected room for summary.json; received: No s"):
+        _write_until_the_disk_is_full(str(path))
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert path.read_text() == "old"

@@ -1,5 +1,6 @@
 """The SavedModel answers in a process that knows only TensorFlow; reruns lose nothing."""
 
+import errno
 import json
 import os
 import shutil
@@ -220,3 +221,18 @@ def test_unknown_representative_data_leaves_no_directory(finished_run, tmp_path)
     with pytest.raises(InputError, match=r"Unknown data set.*'photos'"):
         export(f"{finished_run[0]}/generation_1/student", str(tmp_path / "out"), options)
     assert not (tmp_path / "out").exists()
+
+
+def test_full_disk_leaves_nothing_of_a_saved_model(exported, tmp_path, monkeypatch):
+    """TensorFlow leaves a file of another name at each attempt."""
+
+    def save(_, path, signatures):
+        os.makedirs(path)
+        with open(os.path.join(path, "saved_model.pb.tmp"), "w") as file:
+            file.write("half")
+        raise tf.errors.ResourceExhaustedError(None, None, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(InputError, match="room for the SavedModel; received: No space"):
+        export(exported, str(tmp_path / "export"))
+    assert not list((tmp_path / "export").glob("saved_model*"))

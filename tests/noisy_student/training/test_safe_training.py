@@ -17,14 +17,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import files, pipeline, records, storage_errors, streams
+from data import files, full_disk, pipeline, records, storage_errors, streams
 from data.errors import InputError
 from data.records import RecordSet
 from noisy_student import iterate
 from noisy_student.evaluation import evaluation
 from noisy_student.iteration.jobs import student_job, teacher_job
 from noisy_student.preparation import preparation
-from noisy_student.stages import full_disk
 from noisy_student.stages.manifest import read_manifest
 from noisy_student.training import best_model, history, optimizer, training
 from noisy_student.training.history import read_history

@@ -32,5 +32,5 @@ def explained(directory: str, what: str) -> Iterator[None]:
         raise InputError(
             f"{directory}: expected room for {what}; received: {reason}. Free some of the "
             "disk or raise the quota, then run the same command again: it goes on from "
-            "the last checkpoint. A lower --keep_checkpoints needs less."
+            "what is finished. Of training a lower --keep_checkpoints needs less."
         ) from error
