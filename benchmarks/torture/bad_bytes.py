@@ -62,10 +62,19 @@ def main():
     failures = [failure for one in found for failure in one.failures]
     print(f"\n{inputs:,} inputs, {len(failures):,} failures")
     given = results.settings(_INPUTS, _SECONDS, _MEGABYTES, _SEED)
-    readers = {one.reader: _as_json(one) for one in found}
-    results.write(_OUTPUT.value, given, inputs=inputs, readers=readers)
-    if failures or inputs < _INPUTS.value:
-        raise SystemExit(f"{len(failures)} failures in {inputs:,} of {_INPUTS.value:,}.")
+    wrong = [f"{f['reader']}, input {f['input']}: {f['kind']}" for f in failures]
+    if inputs < _INPUTS.value:
+        wrong.append(f"Only {inputs:,} of {_INPUTS.value:,} inputs.")
+    results.write(
+        _OUTPUT.value,
+        given,
+        inputs=inputs,
+        readers={one.reader: _as_json(one) for one in found},
+        seconds=round(sum(one.seconds for one in found)),
+        failures=wrong,
+    )
+    if wrong:
+        raise SystemExit(f"{len(wrong)} failures.")
 
 
 def _made(directory: str) -> str:
