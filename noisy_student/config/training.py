@@ -138,6 +138,7 @@ def check_training(training: TrainingConfig, prefix: str = "") -> None:
     positive = ("batch_size", "base_learning_rate", "train_ratio", "accumulation_steps")
     for name in positive:
         check_positive(prefix + name, getattr(training, name))
+    check_range(f"{prefix}train_ratio", training.train_ratio, 0, 1e6)
     check_positive(f"{prefix}softmax_temperature", training.softmax_temperature)
     check_range(f"{prefix}label_smoothing", training.label_smoothing, 0, 0.999)
     check_range(f"{prefix}ema_decay", training.ema_decay, 0, 0.9999999)

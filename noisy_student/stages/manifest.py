@@ -282,12 +282,12 @@ def stored_manifest(path: str) -> dict:
         InputError: It lacks something, has it in another form, or names a file elsewhere.
     """
     manifest = json_form.read(path, _FORM, "the manifest of a stage", _REMEDY)
-    for name in manifest["shards"]:
+    for name, facts in manifest["shards"].items():
         outside = os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == ".."
-        if outside or not name.isprintable():
+        if outside or not name.isprintable() or not facts["sha256"].isascii():
             raise InputError(
-                f"{path}: expected shards in its own directory; received {name[:80]!r}. "
-                f"{_REMEDY}"
+                f"{path}: expected shards in its own directory with their digests; "
+                f"received {name[:80]!r}. {_REMEDY}"
             )
     return manifest
 
