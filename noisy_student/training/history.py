@@ -9,7 +9,10 @@ import tensorflow as tf
 from data import full_disk, json_form
 
 HISTORY = "history.jsonl"
-_ROW = {"step": int, "timing": {"seconds": json_form.optional(float)}}
+_ROW = {
+    "step": int,
+    "timing": json_form.optional({"seconds": json_form.optional(float)}),
+}
 
 
 class HistoryWriter:
@@ -69,8 +72,9 @@ def timing(directory: str, images_per_step: int, replicas: int) -> dict:
     """
     seconds, images, before = 0.0, 0, 0
     for row in read_history(directory):
-        if row["timing"].get("seconds") is not None:
-            seconds += row["timing"]["seconds"]
+        spent = (row.get("timing") or {}).get("seconds")
+        if spent is not None:
+            seconds += spent
             images += (row["step"] - before) * images_per_step
         before = row["step"]
     return {
