@@ -218,6 +218,7 @@ def test_helpshort_has_a_line_for_every_setting():
     assert "(an integer)" in printed
 
 
+@pytest.mark.slow  # Half a minute; the tables themselves have faster tests.
 def test_tables_can_be_listed_and_unknown_ones_are_refused(tmp_path):
     printed = run_script("reproduce", "--list", "--scale=fashion_mnist", "--table=study_8")
     assert "warm_start" in printed

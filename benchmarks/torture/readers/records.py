@@ -226,8 +226,9 @@ class Predictions(Reader):
     share = 0.3
 
     def __init__(self, directory: str, run: str):
-        self._images = _shard(run, "data/unlabeled")
         self._shard = _shard(run, "generation_1/predictions")
+        name = os.path.basename(self._shard)
+        self._images = os.path.join(run, "data", "unlabeled", name)
         super().__init__(directory, run)
         self.written(contents(predictions.index_path(self._shard)), "shard.parquet")
         chosen = unbalanced(np.zeros(len(_CLASSES), np.int64))
