@@ -4,7 +4,11 @@ Netzer et al.; format 2, cropped digits of 32x32 pixels, from
 http://ufldl.stanford.edu/housenumbers.
 """
 
+import io
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +18,7 @@ from data.sources.arrays import ArraySource
 
 SPLITS = ("train", "dev", "test", "extra")
 DEV_IMAGES = 4_000  # Of the training images, as the published code holds out.
+_LOAD = "import io, sys, scipy.io; scipy.io.loadmat(io.BytesIO(sys.stdin.buffer.read()))"
 
 
 def svhn(rest: str) -> ArraySource:
@@ -50,6 +55,23 @@ def svhn(rest: str) -> ArraySource:
     return ArraySource(pixels, labels, [str(digit) for digit in range(10)], f"svhn/{split}")
 
 
+def _check(path: str, encoded: bytes) -> None:
+    """Reads it in a process of its own: damaged bytes can crash scipy's native code."""
+    child = subprocess.run(
+        [sys.executable, "-c", _LOAD], input=encoded, capture_output=True, check=False
+    )
+    if not child.returncode:
+        return
+    if child.returncode < 0:
+        reason = f"scipy's reader crashed: {signal.Signals(-child.returncode).name}"
+    else:
+        reason = child.stderr.decode("utf-8", "backslashreplace").strip().split("\n")[-1]
+    raise InputError(
+        f"{path}: expected a whole MATLAB file; received a damaged one, or none "
+        f"({reason}). Get it again."
+    )
+
+
 def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
     """uint8 `[N, 32, 32, 3]` and labels 0 to 9; the files say 10 for a zero."""
     import scipy.io
@@ -60,14 +82,9 @@ def _read(path: str) -> tuple[np.ndarray, np.ndarray]:
             "Get it from http://ufldl.stanford.edu/housenumbers."
         )
     with tf.io.gfile.GFile(path, "rb") as file:
-        try:
-            content = scipy.io.loadmat(file)
-        # scipy's MatReadError and zlib's error are plain Exceptions.
-        except Exception as error:
-            raise InputError(
-                f"{path}: expected a whole MATLAB file; received a damaged one, or none "
-                f"({error}). Get it again."
-            ) from error
+        encoded = file.read()
+    _check(path, encoded)
+    content = scipy.io.loadmat(io.BytesIO(encoded))
     pixels, labels = content.get("X"), content.get("y")
     if pixels is None or labels is None or pixels.shape[:3] != (32, 32, 3):
         found = {k: v.shape for k, v in content.items() if isinstance(v, np.ndarray)}

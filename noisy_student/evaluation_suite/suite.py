@@ -72,7 +72,8 @@ def run(
             return stored
     report = _report(benchmark, model, stage, results, command)
     report["intervals"] = intervals(benchmark, scores)
-    benchmark.draw(done, os.path.join(output_dir, f"{benchmark.name}.png"))
+    picture = os.path.join(output_dir, f"{benchmark.name}.png")
+    StorageErrors(picture).retry(lambda: benchmark.draw(done, picture))
     files.write_json(path, report)
     return report
 

@@ -5,6 +5,8 @@ The files are generated: digits of scikit-learn in colour, enlarged to 32 pixels
 
 import dataclasses
 import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -199,3 +201,16 @@ def test_the_same_by_tensorflow_datasets():
     # A mocked set has the same size whatever part of it is asked for.
     assert sizes == dict.fromkeys(("test", "validation", "unlabeled", "labeled"), 100)
     assert parts["labeled"].source.class_names == tuple("0123456789")
+
+
+def test_a_file_that_crashes_the_reader_of_scipy_is_refused(tmp_path, monkeypatch):
+    """Found by `benchmarks.torture.guided`: a segmentation fault in `read_var_array`."""
+    damaged = pathlib.Path(__file__).parent / "crashes_scipy.mat"
+    shutil.copy(damaged, tmp_path / "extra_32x32.mat")
+    with pytest.raises(InputError, match="extra_32x32.mat: expected a whole MATLAB file"):
+        sources.open_source(f"svhn:{tmp_path}:extra")
+    write_svhn(tmp_path)
+    dies = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"  # As that one does.
+    monkeypatch.setattr(svhn_source, "_LOAD", dies)
+    with pytest.raises(InputError, match="scipy's reader crashed: SIGSEGV"):
+        sources.open_source(f"svhn:{tmp_path}:extra")
