@@ -70,7 +70,7 @@ class Stage:
         parents: Mapping[str, Parent] | None = None,
     ):
         self.directory = directory
-        self._name, self._identity = name, identity
+        self._name, self._identity, self._parents = name, identity, parents or {}
         self._path = os.path.join(directory, MANIFEST)
         files.make_directory(directory)
         files.sweep(directory)
@@ -84,8 +84,7 @@ class Stage:
                 "shards": {},
                 "results": {},
                 "parents": {
-                    role: parent.stored(directory)
-                    for role, parent in (parents or {}).items()
+                    role: parent.stored(directory) for role, parent in self._parents.items()
                 },
                 "code_version": code_version(),
                 "created": now(),
@@ -104,7 +103,33 @@ class Stage:
                 "settings; received what differs in:\n  "
                 + "\n  ".join(changed)
                 + "\nChoose another directory, or delete this one to make it anew."
+                + self._changed_in_place()
             )
+
+    def _changed_in_place(self) -> str:
+        """How to look for damage, if an input of the same place has another digest."""
+        stored = self._manifest.get("parents") or {}
+        found = [
+            role
+            for role, parent in self._parents.items()
+            if role in stored
+            and stored[role]["digest"] != parent.digest
+            and stored[role]["directory"] == parent.stored(self.directory)["directory"]
+        ]
+        if not found:
+            return ""
+        places = ", ".join(f"`{role}` in {self._parents[role].directory}" for role in found)
+        named = "the SHA-256 in the manifest.json beside each file tells which"
+        if self._name == "train":
+            named = (
+                f"`python -m tpu_scripts.lineage --model={self.directory} --verify_files` "
+                "names it"
+            )
+        return (
+            f"\nWhat lies there of {places} was changed since. If nobody meant that, a "
+            f"file is damaged: {named}; put it back, or delete its directory to make it "
+            "anew."
+        )
 
     @property
     def complete(self) -> bool:

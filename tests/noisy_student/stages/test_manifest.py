@@ -10,6 +10,7 @@ import pytest
 from data import files
 from data.errors import InputError
 from noisy_student.stages.manifest import Stage, read_manifest
+from noisy_student.stages.parents import Parent
 
 
 def write(stage, name, text="content"):
@@ -43,6 +44,25 @@ def test_stage_is_complete_only_after_finish(stage):
     assert reopened(stage).complete
     assert reopened(stage).results == {"total": 3}
     assert list(read_manifest(stage.directory)["shards"]) == ["one"]
+
+
+def test_an_input_changed_in_place_says_how_to_look_for_damage(tmp_path):
+    place, labeled = str(tmp_path / "teacher"), str(tmp_path / "data" / "labeled")
+
+    def claimed(directory, digest):
+        parents = {"labeled_data": Parent(directory, digest)}
+        return Stage(place, "train", {"labeled_data": digest}, parents)
+
+    claimed(labeled, "abc")
+    with pytest.raises(
+        InputError, match="anew.\\nWhat lies there of `labeled_data`"
+    ) as raised:
+        claimed(labeled, "def")
+    assert f"`labeled_data` in {labeled} was changed since" in str(raised.value)
+    assert f"lineage --model={place} --verify_files` names it" in str(raised.value)
+    with pytest.raises(InputError) as raised:  # Meant: another directory.
+        claimed(str(tmp_path / "other"), "def")
+    assert str(raised.value).endswith("delete this one to make it anew.")
 
 
 @pytest.mark.parametrize("damage", ["remove", "truncate"])
