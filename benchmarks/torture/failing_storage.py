@@ -132,7 +132,7 @@ def _metrics(model: str) -> dict:
         if name.endswith(".json") and name != "manifest.json"
     }
     for facts in found.values():
-        for free in ("timing", "created"):
+        for free in ("timing", "created", "command"):  # That names the directory.
             facts.pop(free, None)
     return found
 
