@@ -41,7 +41,8 @@ def main():
         failing = {"FAILING_PATH": directory, "LD_PRELOAD": library}
         runs = {}
         for name, environment in (("whole", {}), ("failing", failing)):
-            runs[name] = _chain(data, os.path.join(directory, name), environment)
+            # A lineage holds the end of a path, so that is the same in both.
+            runs[name] = _chain(data, os.path.join(directory, name, "run"), environment)
     found = {
         stage: {
             "errors": runs["failing"][stage]["errors"],
